@@ -1,0 +1,427 @@
+//! The agent's loop: report, take the desired state, converge, keep the slots running.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_core::api::{SlotSettings, SyncReply, SyncRequest};
+use flotilla_core::converge::{is_news, next_slot};
+use flotilla_core::id::{Generation, Revision, Token};
+use flotilla_core::report::{AgentReport, Desired, SlotError, SlotReport};
+use flotilla_core::slot::{SlotName, Slots};
+use flotilla_host::files::{
+    Access, FileError, make_directory, read_json, write_atomic, write_json,
+};
+use flotilla_host::git::worktree::Depth;
+use flotilla_host::git::{Git, GitError};
+use flotilla_host::tasks::Tasks;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::foreman::{Foreman, ForemanError};
+use crate::prepare::{Tools, prepare, wait_until_healthy};
+use crate::slot::{Mark, Slot};
+use crate::{Options, chain};
+
+/// How long the foreman may hold a report back when there is no news.
+const SYNC_WAIT: Duration = Duration::from_secs(2);
+const SYNC_RETRY: Duration = Duration::from_millis(500);
+const PREPARE_RETRY_FIRST: Duration = Duration::from_secs(1);
+const PREPARE_RETRY_MAX: Duration = Duration::from_secs(30);
+const KEEP_INTERVAL: Duration = Duration::from_millis(100);
+const KEEP_BACK_OFF_MAX: Duration = Duration::from_secs(5);
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Says why an agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// It has no token and none to join with.
+    #[error("`{0}` holds neither a token nor a join token")]
+    NoToken(PathBuf),
+    /// The foreman does not let it join.
+    #[error("cannot join the fleet")]
+    Join(#[source] ForemanError),
+    /// The HTTP client cannot be made.
+    #[error("cannot make an HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// The foreman's address is unusable.
+    #[error(transparent)]
+    Foreman(#[from] ForemanError),
+    /// A file is in the way.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The repository cannot be made.
+    #[error("cannot make the instance's repository")]
+    Git(#[from] GitError),
+}
+
+/// What an agent remembers over its own death: it can bring its slots up with the foreman down.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Memory {
+    desired: Desired,
+    settings: Option<SlotSettings>,
+    settings_digest: String,
+    /// The settings that each slot's processes were started with.
+    running: Slots<String>,
+}
+
+struct Agent {
+    options: Options,
+    foreman: Foreman,
+    git: Git,
+    client: reqwest::Client,
+    slots: Slots<Slot>,
+    boot: String,
+    report: watch::Sender<AgentReport>,
+    memory: Memory,
+    gates: Slots<Arc<Mutex<bool>>>,
+}
+
+/// Runs an agent until it is told to stop. Its slots go on.
+///
+/// # Errors
+/// It cannot start: no token, or its directory cannot be used.
+pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
+    let foreman = authenticate(&options).await?;
+    make_directory(&options.directory.join("php"))?;
+    make_directory(&options.media)?;
+    for (name, content) in flotilla_host::php::SCRIPTS {
+        write_atomic(
+            &options.directory.join("php").join(name),
+            content.as_bytes(),
+            Access::Public,
+        )?;
+    }
+    let git = Git::new(options.directory.join("repository.git"));
+    git.init_bare().await?;
+    let slots = Slots {
+        blue: Slot::open(&options, SlotName::Blue)?,
+        green: Slot::open(&options, SlotName::Green)?,
+    };
+    let memory: Memory = read_json(&options.directory.join("agent.json"))?.unwrap_or_default();
+    let (report, reports) = watch::channel(AgentReport {
+        instance: options.instance.clone(),
+        generation: memory.desired.generation,
+        slots: Slots::default(),
+    });
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .pool_max_idle_per_host(0)
+        .build()
+        .map_err(AgentError::Client)?;
+    let (news, replies) = watch::channel(None);
+    tasks.spawn("sync", sync(foreman.clone(), reports, news, tasks.stopping()));
+    for name in SlotName::ALL {
+        let (slot, report) = (slots.get(name).clone(), report.clone());
+        tasks.spawn("watch_slot", watch_slot(slot, report, tasks.stopping()));
+    }
+    let agent = Agent {
+        options,
+        foreman,
+        git,
+        client,
+        slots,
+        boot: boot_id(),
+        report,
+        memory,
+        gates: Slots::default(),
+    };
+    agent.run(replies, tasks.clone()).await;
+    Ok(())
+}
+
+impl Agent {
+    async fn run(mut self, mut replies: watch::Receiver<Option<Arc<SyncReply>>>, tasks: Tasks) {
+        let stopping = tasks.stopping();
+        for name in SlotName::ALL {
+            let (slot, gate) = (self.slots.get(name).clone(), Arc::clone(self.gates.get(name)));
+            tasks.spawn("keep_slot", keep_slot(slot, gate, tasks.stopping()));
+        }
+        self.bring_up().await;
+        let mut retry = PREPARE_RETRY_FIRST;
+        let mut is_retry_due = false;
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                changed = replies.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(retry), if is_retry_due => {}
+            }
+            let reply = replies.borrow_and_update().clone();
+            if let Some(reply) = reply {
+                self.take(&reply).await;
+            }
+            let outcome = tokio::select! {
+                () = stopping.cancelled() => return,
+                outcome = self.converge() => outcome,
+            };
+            is_retry_due = outcome.is_err();
+            retry =
+                if is_retry_due { (retry * 2).min(PREPARE_RETRY_MAX) } else { PREPARE_RETRY_FIRST };
+        }
+    }
+
+    /// Takes slots back into service that were prepared before this process began.
+    async fn bring_up(&mut self) {
+        for name in [self.memory.desired.serving, self.memory.desired.serving.other()] {
+            let slot = self.slots.get(name).clone();
+            let Some(mark) = slot.mark() else { continue };
+            if !self.is_intact(&slot, &mark).await {
+                tracing::warn!(
+                    slot = name.as_str(),
+                    "A slot is not what its mark says; it is prepared anew"
+                );
+                slot.remove_mark();
+                continue;
+            }
+            if let Err(error) = slot.unit.start().await {
+                tracing::error!(slot = name.as_str(), %error, "A slot does not start");
+                continue;
+            }
+            *self.gates.get(name).lock().await = true;
+            if let Err(error) = wait_until_healthy(&slot, &mark.revision, &self.client).await {
+                tracing::error!(slot = name.as_str(), %error, "A slot does not come up");
+                continue;
+            }
+            self.tell(name, |report| {
+                report.revision = Some(mark.revision.clone());
+                report.address = Some(slot.address);
+                report.is_ready = true;
+            });
+        }
+    }
+
+    /// After a boot of the machine every byte is looked at: the files were not synced one by one.
+    async fn is_intact(&self, slot: &Slot, mark: &Mark) -> bool {
+        let depth = if mark.boot == self.boot { Depth::Quick } else { Depth::Full };
+        match slot.worktree().verify(&mark.revision, &slot.kept(), depth).await {
+            Ok(differences) => differences.is_empty(),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "A slot cannot be verified");
+                false
+            }
+        }
+    }
+
+    async fn take(&mut self, reply: &SyncReply) {
+        if !is_news(self.memory.desired.generation, &reply.desired) {
+            tracing::warn!(
+                seen = self.memory.desired.generation.0,
+                offered = reply.desired.generation.0,
+                "An older generation is refused"
+            );
+            return;
+        }
+        if reply.desired == self.memory.desired && reply.settings == self.memory.settings_digest {
+            return;
+        }
+        if reply.settings != self.memory.settings_digest || self.memory.settings.is_none() {
+            match self.foreman.settings().await {
+                Ok(settings) => {
+                    self.memory.settings = Some(settings);
+                    self.memory.settings_digest.clone_from(&reply.settings);
+                }
+                Err(error) => {
+                    return tracing::warn!(error = chain(&error), "The settings cannot be fetched");
+                }
+            }
+        }
+        self.memory.desired = reply.desired.clone();
+        self.remember();
+        let generation: Generation = reply.desired.generation;
+        self.report.send_if_modified(|report| {
+            let is_new = report.generation != generation;
+            report.generation = generation;
+            is_new
+        });
+    }
+
+    async fn converge(&mut self) -> Result<(), ()> {
+        let Some(settings) = self.memory.settings.clone() else { return Ok(()) };
+        let held = {
+            let report = self.report.borrow();
+            Slots {
+                blue: report.slots.blue.revision.clone(),
+                green: report.slots.green.revision.clone(),
+            }
+        };
+        let Some((name, revision)) = next_slot(&self.memory.desired, &held) else { return Ok(()) };
+        let slot = self.slots.get(name).clone();
+        self.tell(name, |report| {
+            *report = SlotReport { php: report.php, ..SlotReport::default() };
+        });
+        tracing::info!(slot = name.as_str(), revision = revision.as_str(), "Preparing a release");
+        let digest = self.memory.settings_digest.clone();
+        let tools = Tools {
+            foreman: &self.foreman,
+            git: &self.git,
+            settings: &settings,
+            has_new_settings: *self.memory.running.get(name) != digest,
+            client: &self.client,
+            sibling: self.slots.get(name.other()),
+            boot: &self.boot,
+        };
+        let mut is_kept = self.gates.get(name).lock().await;
+        let outcome = prepare(&slot, &revision, tools).await;
+        *is_kept = true;
+        drop(is_kept);
+        self.memory.running.get_mut(name).clone_from(&digest);
+        self.remember();
+        match outcome {
+            Ok(()) => {
+                tracing::info!(
+                    slot = name.as_str(),
+                    revision = revision.as_str(),
+                    "A release is ready"
+                );
+                self.tell(name, |report| {
+                    report.revision = Some(revision.clone());
+                    report.address = Some(slot.address);
+                    report.is_ready = true;
+                    report.error = None;
+                });
+                // The other slot may be next.
+                Box::pin(self.converge()).await
+            }
+            Err(error) => {
+                let message = chain(&error);
+                tracing::error!(
+                    slot = name.as_str(),
+                    revision = revision.as_str(),
+                    message,
+                    "A release cannot be prepared"
+                );
+                self.tell(name, |report| {
+                    report.error =
+                        Some(SlotError { revision: Revision::clone(&revision), message });
+                });
+                Err(())
+            }
+        }
+    }
+
+    fn tell(&self, name: SlotName, change: impl FnOnce(&mut SlotReport)) {
+        self.report.send_modify(|report| change(report.slots.get_mut(name)));
+    }
+
+    fn remember(&self) {
+        let path = self.options.directory.join("agent.json");
+        // It holds wp-config.php, so nobody else may read it.
+        if let Err(error) = write_json(&path, &self.memory, Access::Private) {
+            tracing::error!(error = chain(&error), "The agent's memory cannot be written");
+        }
+    }
+}
+
+/// Gets the agent's token: its own, or a new one for its join token.
+async fn authenticate(options: &Options) -> Result<Foreman, AgentError> {
+    let own = options.directory.join("token");
+    let join = options.directory.join("join-token");
+    if let Ok(token) = std::fs::read_to_string(&own) {
+        return Ok(Foreman::new(options.foreman.clone(), Token::new(token.trim().to_owned()))?);
+    }
+    let token = std::fs::read_to_string(&join)
+        .map_err(|_absent| AgentError::NoToken(options.directory.clone()))?;
+    let joiner = Foreman::new(options.foreman.clone(), Token::new(token.trim().to_owned()))?;
+    let token = match joiner.join(&options.instance).await {
+        Ok(token) => token,
+        Err(error @ ForemanError::Unreachable(_)) => return Err(AgentError::Join(error)),
+        Err(error) => {
+            // It is spent or wrong: without it, whoever keeps this instance makes a new one.
+            drop(std::fs::remove_file(&join));
+            return Err(AgentError::Join(error));
+        }
+    };
+    write_atomic(&own, token.reveal().as_bytes(), Access::Private)?;
+    drop(std::fs::remove_file(&join));
+    Ok(Foreman::new(options.foreman.clone(), token)?)
+}
+
+/// Reports at every change and whenever the foreman has answered; hands on what it answers.
+async fn sync(
+    foreman: Foreman,
+    mut reports: watch::Receiver<AgentReport>,
+    news: watch::Sender<Option<Arc<SyncReply>>>,
+    stopping: CancellationToken,
+) {
+    loop {
+        let report = reports.borrow_and_update().clone();
+        let wait_millis = u64::try_from(SYNC_WAIT.as_millis()).unwrap_or(u64::MAX);
+        let request = SyncRequest { report, wait_millis };
+        let outcome = tokio::select! {
+            () = stopping.cancelled() => return,
+            changed = reports.changed() => {
+                if changed.is_err() { return }
+                continue;
+            }
+            outcome = foreman.sync(&request) => outcome,
+        };
+        match outcome {
+            Ok(reply) => {
+                news.send_if_modified(|last| {
+                    let is_same = last.as_deref() == Some(&reply);
+                    *last = Some(Arc::new(reply));
+                    !is_same
+                });
+            }
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "The foreman cannot be asked");
+                tokio::select! {
+                    () = stopping.cancelled() => return,
+                    () = tokio::time::sleep(SYNC_RETRY) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Starts a slot's processes again when they have died, but not while the slot is being changed:
+/// whoever changes it holds the gate. What the gate guards is whether there is something to keep.
+async fn keep_slot(slot: Slot, gate: Arc<Mutex<bool>>, stopping: CancellationToken) {
+    let mut wait = KEEP_INTERVAL;
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        let Ok(is_kept) = gate.try_lock() else { continue };
+        if !*is_kept {
+            continue;
+        }
+        match slot.unit.start().await {
+            Ok(was_started) => {
+                wait = KEEP_INTERVAL;
+                if was_started {
+                    tracing::warn!(
+                        slot = slot.name.as_str(),
+                        "A slot's processes had died and were started anew"
+                    );
+                }
+            }
+            Err(error) => {
+                tracing::error!(slot = slot.name.as_str(), %error, "A slot does not start");
+                wait = (wait * 2).min(KEEP_BACK_OFF_MAX);
+            }
+        }
+    }
+}
+
+/// Looks every second how busy a slot's PHP is.
+async fn watch_slot(slot: Slot, report: watch::Sender<AgentReport>, stopping: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = tokio::time::sleep(WATCH_INTERVAL) => {}
+        }
+        let php = slot.workers().await;
+        report.send_if_modified(|report| {
+            let now = &mut report.slots.get_mut(slot.name).php;
+            std::mem::replace(now, php) != php
+        });
+    }
+}
+
+fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}

@@ -1,0 +1,150 @@
+//! The agent's side of the foreman's interface.
+
+use std::path::Path;
+use std::time::Duration;
+
+use flotilla_core::api::{
+    BUNDLES_PATH, GIT_PATH, JOIN_PATH, JoinReply, JoinRequest, SETTINGS_PATH, SYNC_PATH,
+    SlotSettings, SyncReply, SyncRequest,
+};
+use flotilla_core::error::Failure;
+use flotilla_core::id::{InstanceName, Revision, Token};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::AsyncWriteExt;
+
+/// How long the foreman may take for an answer, besides the time it was asked to wait.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A download that stands still for this long is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Says what the foreman did not do.
+#[derive(Debug, thiserror::Error)]
+pub enum ForemanError {
+    /// It does not answer, or the answer broke off.
+    #[error("the foreman does not answer")]
+    Unreachable(#[source] reqwest::Error),
+    /// It answered no.
+    #[error("the foreman refused: {0}")]
+    Refused(Failure),
+    /// It answered with a status and no reason.
+    #[error("the foreman answered {0}")]
+    Status(u16),
+    /// What it sent cannot be stored.
+    #[error("cannot store what the foreman sent")]
+    Store(#[source] std::io::Error),
+}
+
+/// A foreman, as one agent sees it.
+#[derive(Debug, Clone)]
+pub struct Foreman {
+    base: String,
+    token: Token,
+    client: reqwest::Client,
+}
+
+impl Foreman {
+    /// Names a foreman by its base URL, without a slash at the end.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be made.
+    pub fn new(base: String, token: Token) -> Result<Self, ForemanError> {
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(STALL_TIMEOUT.max(ANSWER_TIMEOUT))
+            .build()
+            .map_err(ForemanError::Unreachable)?;
+        Ok(Self { base, token, client })
+    }
+
+    /// Trades a join token for the agent's own.
+    ///
+    /// # Errors
+    /// The token is not good (any more), or the foreman does not answer.
+    pub async fn join(&self, instance: &InstanceName) -> Result<Token, ForemanError> {
+        let request = JoinRequest { instance: instance.clone() };
+        let reply: JoinReply = self.post(JOIN_PATH, &request, ANSWER_TIMEOUT).await?;
+        Ok(reply.token)
+    }
+
+    /// Reports and waits for news.
+    ///
+    /// # Errors
+    /// The foreman refuses or does not answer.
+    pub async fn sync(&self, request: &SyncRequest) -> Result<SyncReply, ForemanError> {
+        let limit = ANSWER_TIMEOUT + Duration::from_millis(request.wait_millis);
+        self.post(SYNC_PATH, request, limit).await
+    }
+
+    /// Fetches what slots need to run besides the code.
+    ///
+    /// # Errors
+    /// The foreman refuses or does not answer.
+    pub async fn settings(&self) -> Result<SlotSettings, ForemanError> {
+        let request = self.client.get(self.url(SETTINGS_PATH)).timeout(ANSWER_TIMEOUT);
+        decode(self.send(request).await?).await
+    }
+
+    /// Downloads the bundle that leads from one revision to another into a file.
+    ///
+    /// # Errors
+    /// The foreman refuses or does not answer, or the file cannot be written.
+    pub async fn download_bundle(
+        &self,
+        from: Option<&Revision>,
+        to: &Revision,
+        file: &Path,
+    ) -> Result<(), ForemanError> {
+        let mut url = format!("{}/{to}", self.url(BUNDLES_PATH));
+        if let Some(from) = from {
+            url.push_str(&format!("?from={from}"));
+        }
+        let mut response = self.send(self.client.get(url)).await?;
+        let mut output = tokio::fs::File::create(file).await.map_err(ForemanError::Store)?;
+        while let Some(chunk) = response.chunk().await.map_err(ForemanError::Unreachable)? {
+            output.write_all(&chunk).await.map_err(ForemanError::Store)?;
+        }
+        output.flush().await.map_err(ForemanError::Store)
+    }
+
+    /// Returns the URL of the repository, and the header that git must send with it.
+    #[must_use]
+    pub fn repository(&self) -> (String, String) {
+        (self.url(GIT_PATH), format!("Authorization: Bearer {}", self.token.reveal()))
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        limit: Duration,
+    ) -> Result<T, ForemanError> {
+        let request = self.client.post(self.url(path)).json(body).timeout(limit);
+        decode(self.send(request).await?).await
+    }
+
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, ForemanError> {
+        let request = request.bearer_auth(self.token.reveal());
+        let response = request.send().await.map_err(ForemanError::Unreachable)?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        match response.json::<Failure>().await {
+            Ok(failure) => Err(ForemanError::Refused(failure)),
+            Err(_no_reason) => Err(ForemanError::Status(status.as_u16())),
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+}
+
+async fn decode<T: DeserializeOwned>(response: reqwest::Response) -> Result<T, ForemanError> {
+    response.json().await.map_err(ForemanError::Unreachable)
+}

@@ -1,0 +1,257 @@
+//! Prepares a release in an idle slot: receive, check out, warm, try, and only then the mark.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flotilla_core::api::SlotSettings;
+use flotilla_core::id::Revision;
+use flotilla_core::table::REVISION_HEADER;
+use flotilla_host::files::FileError;
+use flotilla_host::git::{Git, GitError};
+use flotilla_host::unit::UnitError;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::foreman::Foreman;
+use crate::receive::{ReceiveError, receive};
+use crate::render::RenderError;
+use crate::slot::{Mark, Slot};
+
+/// How long requests that still run in an idle slot may go on.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(20);
+const WARM_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Says why a slot could not be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The revision is not here.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// It cannot be checked out.
+    #[error("cannot check out the revision")]
+    Checkout(#[from] GitError),
+    /// The configuration cannot be written.
+    #[error(transparent)]
+    Configure(#[from] RenderError),
+    /// nginx and php-fpm do not start.
+    #[error(transparent)]
+    Unit(#[from] UnitError),
+    /// A file is in the way.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The slot runs but does not answer.
+    #[error("the slot does not answer its health check within {0:?}")]
+    Silent(Duration),
+    /// The release answers with an error.
+    #[error("smoke request for `{path}` {fault}{}", log_end(.log))]
+    Smoke {
+        /// The path.
+        path: String,
+        /// How it answered.
+        fault: String,
+        /// The end of PHP's error log.
+        log: String,
+    },
+}
+
+fn log_end(log: &str) -> String {
+    if log.is_empty() { String::new() } else { format!("; PHP's log ends with: {log}") }
+}
+
+/// What preparing works with.
+#[derive(Debug, Clone, Copy)]
+pub struct Tools<'a> {
+    /// Where revisions come from.
+    pub foreman: &'a Foreman,
+    /// The instance's repository.
+    pub git: &'a Git,
+    /// What slots need besides the code.
+    pub settings: &'a SlotSettings,
+    /// Whether the slot's processes run with other settings.
+    pub has_new_settings: bool,
+    /// Asks the slot; follows no redirects.
+    pub client: &'a reqwest::Client,
+    /// The other slot, to learn from what is hot.
+    pub sibling: &'a Slot,
+    /// Names this boot of the machine.
+    pub boot: &'a str,
+}
+
+/// Brings a slot to a revision, ready to be served from.
+///
+/// # Errors
+/// Says which step failed; the slot then holds no mark.
+pub async fn prepare(
+    slot: &Slot,
+    revision: &Revision,
+    tools: Tools<'_>,
+) -> Result<(), PrepareError> {
+    slot.remove_mark();
+    let was_running = quiesce(slot, tools.has_new_settings).await?;
+    let worktree = slot.worktree();
+    let held = match worktree.checked_out().await {
+        Some(revision) => Some(revision),
+        None => tools.sibling.worktree().checked_out().await,
+    };
+    let scratch = slot.directory.join("tmp");
+    receive(tools.git, tools.foreman, &scratch, held.as_ref(), revision).await?;
+    let changed = worktree.checkout(revision, &slot.kept()).await?;
+    if !was_running {
+        slot.configure(tools.settings)?;
+    }
+    slot.name_revision(revision)?;
+    slot.unit.start().await?;
+    wait_until_healthy(slot, revision, tools.client).await?;
+    let touched: Vec<PathBuf> = changed.written.into_iter().chain(changed.removed).collect();
+    warm(slot, tools, &touched).await;
+    try_out(slot, revision, tools).await?;
+    slot.write_mark(&Mark { revision: revision.clone(), boot: tools.boot.to_owned() })?;
+    Ok(())
+}
+
+/// Makes sure that nothing runs in the slot that its change could hurt; returns whether its
+/// processes still run.
+async fn quiesce(slot: &Slot, has_new_settings: bool) -> Result<bool, UnitError> {
+    if slot.unit.holder()?.is_none() {
+        return Ok(false);
+    }
+    let deadline = Instant::now() + IDLE_TIMEOUT;
+    while !has_new_settings && Instant::now() < deadline {
+        if slot.workers().await.is_some_and(|workers| workers.busy == 0) {
+            return Ok(true);
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    tracing::info!(
+        slot = slot.name.as_str(),
+        has_new_settings,
+        "The slot's processes are started anew"
+    );
+    slot.unit.stop().await?;
+    Ok(false)
+}
+
+/// Waits until nginx and PHP of a slot serve a revision.
+///
+/// # Errors
+/// They do not in time.
+pub async fn wait_until_healthy(
+    slot: &Slot,
+    revision: &Revision,
+    client: &reqwest::Client,
+) -> Result<(), PrepareError> {
+    let deadline = Instant::now() + HEALTH_TIMEOUT;
+    while slot.health(client).await.as_ref() != Some(revision) {
+        if Instant::now() > deadline {
+            return Err(PrepareError::Silent(HEALTH_TIMEOUT));
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Hot {
+    scripts: Vec<HotScript>,
+}
+
+#[derive(Deserialize)]
+struct HotScript {
+    path: String,
+}
+
+#[derive(Serialize)]
+struct Warm {
+    invalidate: Vec<String>,
+    compile: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Warmed {
+    compiled: u64,
+    already_cached: u64,
+    is_complete: bool,
+}
+
+/// Makes opcache follow the change, and compiles what the serving slot has hot. A cold start is
+/// slow, not wrong: what fails here is told and passed over.
+async fn warm(slot: &Slot, tools: Tools<'_>, touched: &[PathBuf]) {
+    let scripts_max = tools.settings.warm_scripts_max;
+    let is_script = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "php");
+    let invalidate: Vec<String> =
+        touched.iter().filter(is_script).map(|path| path.to_string_lossy().into_owned()).collect();
+    let compile = match hot_scripts(tools.sibling, scripts_max).await {
+        Some(scripts) => scripts,
+        None => hot_scripts(slot, scripts_max).await.unwrap_or_default(),
+    };
+    let request = Warm { invalidate, compile };
+    let body = serde_json::to_vec(&request).unwrap_or_default();
+    match slot.run_script("warm.php", &body, WARM_TIMEOUT).await {
+        Ok(answer) => match serde_json::from_slice::<Warmed>(&answer) {
+            Ok(warmed) => tracing::debug!(
+                compiled = warmed.compiled,
+                already_cached = warmed.already_cached,
+                is_complete = warmed.is_complete,
+                "The slot was warmed"
+            ),
+            Err(error) => tracing::warn!(%error, "The slot's warm-up answered nonsense"),
+        },
+        Err(error) => {
+            // Without it the slot would run what it has cached of the release before.
+            tracing::warn!(
+                error = crate::chain(&error),
+                "The slot cannot be warmed; its processes are started anew"
+            );
+            drop(slot.unit.stop().await);
+            drop(slot.unit.start().await);
+        }
+    }
+}
+
+async fn hot_scripts(slot: &Slot, scripts_max: u32) -> Option<Vec<String>> {
+    let request = format!("{{\"limit\":{scripts_max}}}");
+    let answer = slot.run_script("scripts.php", request.as_bytes(), WARM_TIMEOUT).await.ok()?;
+    let hot: Hot = serde_json::from_slice(&answer).ok()?;
+    Some(hot.scripts.into_iter().map(|script| script.path).collect())
+        .filter(|all: &Vec<String>| !all.is_empty())
+}
+
+/// Asks for the smoke paths as a visitor would, before there is one.
+async fn try_out(slot: &Slot, revision: &Revision, tools: Tools<'_>) -> Result<(), PrepareError> {
+    for path in &tools.settings.smoke {
+        ask(slot, revision, tools, path).await.map_err(|fault| PrepareError::Smoke {
+            path: path.clone(),
+            fault,
+            log: slot.php_errors(),
+        })?;
+    }
+    Ok(())
+}
+
+async fn ask(slot: &Slot, revision: &Revision, tools: Tools<'_>, path: &str) -> Result<(), String> {
+    let limit = Duration::from_millis(tools.settings.smoke_timeout_millis);
+    let request = tools
+        .client
+        .get(format!("http://{}{path}", slot.address))
+        .header("host", &tools.settings.site_host)
+        .header("x-forwarded-proto", &tools.settings.site_scheme)
+        .timeout(limit);
+    let response = match request.send().await {
+        Ok(response) => response,
+        Err(error) if error.is_timeout() => return Err(format!("took longer than {limit:?}")),
+        Err(error) => return Err(format!("failed: {}", crate::chain(&error))),
+    };
+    let status = response.status().as_u16();
+    let served_by = response.headers().get(REVISION_HEADER).and_then(|value| value.to_str().ok());
+    if status >= 500 {
+        return Err(format!("answered {status}"));
+    }
+    match served_by {
+        Some(other) if other != revision.as_str() => {
+            Err(format!("was answered by revision `{other}`"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,276 @@
+//! One slot: its files, its processes, and what it says of itself.
+//!
+//! The processes outlive the agent: an agent that starts anew finds them running.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use flotilla_core::api::SlotSettings;
+use flotilla_core::id::{InstanceName, Revision};
+use flotilla_core::layout;
+use flotilla_core::report::PhpWorkers;
+use flotilla_core::slot::SlotName;
+use flotilla_core::table::{HEALTH_PATH, REVISION_HEADER};
+use flotilla_host::fastcgi::{Call, FastCgiError, call};
+use flotilla_host::files::{
+    Access, FileError, make_directory, read_json, write_atomic, write_json,
+};
+use flotilla_host::git::{Git, Keep, Worktree};
+use flotilla_host::init::{Init, Program};
+use flotilla_host::launch::Launch;
+use flotilla_host::ownership::{give_to, set_mode};
+use flotilla_host::room::{Bind, Room};
+use flotilla_host::unit::Unit;
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+use crate::Options;
+use crate::render::{Owner, RenderError, write_all};
+
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+const UPLOADS_IN_SITE: &str = "wp-content/uploads";
+
+/// The proof that a slot was prepared to its end, written last and removed first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// What it holds.
+    pub revision: Revision,
+    /// The boot of the machine it was prepared in: files of an earlier boot are checked again.
+    pub boot: String,
+}
+
+/// A slot of this instance.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// Which one.
+    pub name: SlotName,
+    /// Where its nginx listens.
+    pub address: SocketAddr,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Its service.
+    pub unit: Unit,
+    instance: InstanceName,
+    git_dir: PathBuf,
+    user: String,
+    group: String,
+    trusted: Vec<String>,
+}
+
+impl Slot {
+    /// Makes the slot's directories; starts nothing.
+    ///
+    /// # Errors
+    /// A directory cannot be made.
+    pub fn open(options: &Options, name: SlotName) -> Result<Self, FileError> {
+        let directory = options.directory.join(name.as_str());
+        for part in ["site", "etc", "run", "log", "tmp"] {
+            make_directory(&directory.join(part))?;
+        }
+        let user = options.php_user.as_str();
+        for part in ["log", "run"] {
+            give_to(&directory.join(part), Some(user))?;
+        }
+        set_mode(&directory.join("run"), 0o755)?;
+        set_mode(&directory.join("tmp"), 0o1777)?;
+        let address = SocketAddr::new(options.listen_ip, *options.ports.get(name));
+        Ok(Self {
+            name,
+            address,
+            unit: unit(options, name, &directory),
+            directory,
+            instance: options.instance.clone(),
+            git_dir: options.directory.join("repository.git"),
+            user: user.to_owned(),
+            group: options.php_group.clone(),
+            trusted: options.trusted.clone(),
+        })
+    }
+
+    /// Returns the checked out code.
+    #[must_use]
+    pub fn worktree(&self) -> Worktree {
+        Worktree::new(Git::new(&self.git_dir), self.name.as_str(), self.directory.join("site"))
+    }
+
+    /// Returns what in the code's directory is not code.
+    #[must_use]
+    pub fn kept(&self) -> Keep {
+        Keep::directories([UPLOADS_IN_SITE])
+    }
+
+    /// Reads the mark of a prepared slot.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        read_json(&self.directory.join("mark.json")).ok().flatten()
+    }
+
+    /// Says that the slot is prepared to its end.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_mark(&self, mark: &Mark) -> Result<(), FileError> {
+        write_json(&self.directory.join("mark.json"), mark, Access::Private)
+    }
+
+    /// Says that the slot is about to be changed.
+    pub fn remove_mark(&self) {
+        drop(std::fs::remove_file(self.directory.join("mark.json")));
+        drop(std::fs::remove_file(self.directory.join("run/revision")));
+    }
+
+    /// Tells the slot's PHP which revision it runs.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn name_revision(&self, revision: &Revision) -> Result<(), FileError> {
+        write_atomic(
+            &self.directory.join("run/revision"),
+            revision.as_str().as_bytes(),
+            Access::Public,
+        )
+    }
+
+    /// Writes the configuration of nginx, php-fpm and WordPress.
+    ///
+    /// # Errors
+    /// A setting does not fit or a file cannot be written.
+    pub fn configure(&self, settings: &SlotSettings) -> Result<(), RenderError> {
+        let owner = Owner {
+            instance: &self.instance,
+            slot: self.name,
+            listen: self.address,
+            trusted: &self.trusted,
+            user: &self.user,
+            group: &self.group,
+        };
+        write_all(&self.directory.join("etc"), owner, settings)?;
+        let wp_config = self.directory.join("wp-config.php");
+        write_atomic(&wp_config, settings.wp_config.as_bytes(), Access::Private)?;
+        give_to(&wp_config, Some(&self.user))?;
+        Ok(())
+    }
+
+    /// Asks nginx and PHP which revision they serve.
+    pub async fn health(&self, client: &reqwest::Client) -> Option<Revision> {
+        let url = format!("http://{}{HEALTH_PATH}", self.address);
+        let response = client.get(url).timeout(HEALTH_TIMEOUT).send().await.ok()?;
+        let response = response.error_for_status().ok()?;
+        response.headers().get(REVISION_HEADER)?.to_str().ok()?.parse().ok()
+    }
+
+    /// Asks php-fpm how many of its workers run a request; it answers also when all do.
+    pub async fn workers(&self) -> Option<PhpWorkers> {
+        #[derive(Deserialize)]
+        struct FpmStatus {
+            #[serde(rename = "active processes")]
+            active: u16,
+            #[serde(rename = "total processes")]
+            total: u16,
+        }
+        let request = Call {
+            socket: &self.directory.join("run/php-status.sock"),
+            script: "/status",
+            query: "json",
+            body: &[],
+            time_limit: STATUS_TIMEOUT,
+        };
+        let body = call(request).await.ok()?;
+        let status: FpmStatus = serde_json::from_slice(&body).ok()?;
+        Some(PhpWorkers { busy: status.active, max: status.total })
+    }
+
+    /// Runs one of our own scripts in the slot's php-fpm.
+    ///
+    /// # Errors
+    /// php-fpm does not answer in time or the script fails.
+    pub async fn run_script(
+        &self,
+        script: &str,
+        body: &[u8],
+        time_limit: Duration,
+    ) -> Result<Vec<u8>, FastCgiError> {
+        let script = format!("{}/{script}", layout::PHP);
+        let socket = self.directory.join("run/php-control.sock");
+        call(Call { socket: &socket, script: &script, query: "", body, time_limit }).await
+    }
+
+    /// Returns the end of the log that PHP writes its errors to.
+    #[must_use]
+    pub fn php_errors(&self) -> String {
+        flotilla_host::files::tail(&self.directory.join("log/php-error.log"), 2)
+    }
+}
+
+fn unit(options: &Options, name: SlotName, directory: &Path) -> Unit {
+    let etc = |file: &str| format!("{}/{file}", layout::ETC);
+    let program = |name: &str, program: &Path, args: &[String]| Program {
+        name: name.to_owned(),
+        program: program.to_owned(),
+        args: args.to_vec(),
+        stop_signal: Signal::SIGQUIT as i32,
+    };
+    let fpm_args = [
+        "--nodaemonize".into(),
+        "--fpm-config".into(),
+        etc("php-fpm.conf"),
+        "-c".into(),
+        etc("php.ini"),
+    ];
+    let nginx_args =
+        ["-e".into(), format!("{}/nginx-error.log", layout::LOG), "-c".into(), etc("nginx.conf")];
+    let run = |file: &str| PathBuf::from(layout::RUN).join(file);
+    let init = Init {
+        programs: vec![
+            program("php-fpm", &options.php_fpm, &fpm_args),
+            program("nginx", &options.nginx, &nginx_args),
+        ],
+        stop_timeout_seconds: 15,
+        leftovers: vec![
+            run("php.sock"),
+            run("php-status.sock"),
+            run("php-control.sock"),
+            run("nginx.pid"),
+            run("php-fpm.pid"),
+        ],
+    };
+    let room = Room {
+        binds: vec![
+            Bind::read_only(directory.join("site"), layout::SITE),
+            Bind::read_only(directory.join("wp-config.php"), layout::WP_CONFIG),
+            Bind::read_only(options.directory.join("php"), layout::PHP),
+            Bind::read_only(directory.join("etc"), layout::ETC),
+            Bind::writable(directory.join("run"), layout::RUN),
+            Bind::writable(directory.join("log"), layout::LOG),
+            Bind::writable(options.media.clone(), layout::UPLOADS),
+        ],
+        tmp: Some(directory.join("tmp")),
+        has_own_pids: true,
+    };
+    Unit {
+        name: format!("{}-{name}", options.instance),
+        own_program: options.own_program.clone(),
+        launch: Launch {
+            program: options.own_program.clone(),
+            args: vec![
+                "internal".into(),
+                "init".into(),
+                serde_json::to_string(&init).unwrap_or_default(),
+            ],
+            env: vec![(
+                "PATH".into(),
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
+            )],
+            directory: PathBuf::from("/"),
+            lock: directory.join("slot.lock"),
+            log: directory.join("log/slot.log"),
+            user: None,
+            room: Some(room),
+        },
+        stop_signal: Signal::SIGTERM,
+        stop_timeout: STOP_TIMEOUT,
+    }
+}

@@ -1,0 +1,209 @@
+//! Waiting for an upstream: through a hold, and through the queue for room.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::choice::{Load, choose};
+use crate::connection::Visitor;
+use crate::exchange::Exchange;
+use crate::lane::Lane;
+use crate::lane_routes::{LaneRoutes, LaneUpstream};
+use crate::metrics::count;
+use crate::page::Page;
+
+/// A request that an upstream was chosen for, counted as in flight until this is dropped.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    lane: Rc<Lane>,
+    /// The upstream.
+    pub(crate) upstream: Rc<LaneUpstream>,
+    /// The routes it was chosen from.
+    pub(crate) routes: Rc<LaneRoutes>,
+}
+
+impl InFlight {
+    /// Keeps the connection that the request ended on.
+    pub(crate) fn keep(&self, mut exchange: Box<Exchange>) {
+        exchange.is_reused = true;
+        let idle_max = self.lane.shared.options.limits.idle_connections_per_upstream;
+        self.upstream.keep(exchange, idle_max);
+    }
+
+    /// Returns what is cancelled when the balancer drains.
+    pub(crate) fn draining(&self) -> CancellationToken {
+        self.lane.shared.draining.clone()
+    }
+
+    /// Notes that the upstream failed.
+    pub(crate) fn note_failure(&self) {
+        self.lane.shared.note_failure(&self.upstream.state);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.upstream.state.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if self.lane.shared.queued.load(Ordering::SeqCst) > 0 {
+            self.lane.shared.room.notify_one();
+        }
+    }
+}
+
+/// What one request brings to the choice.
+#[derive(Debug)]
+pub(crate) struct Applicant<'one> {
+    /// The thread it is on.
+    pub(crate) lane: &'one Rc<Lane>,
+    /// Its connection.
+    pub(crate) visitor: &'one Visitor,
+    /// Whether a hold lets it pass.
+    pub(crate) is_static: bool,
+    /// Upstreams where it failed already.
+    pub(crate) avoided: Vec<Rc<LaneUpstream>>,
+    /// How long a hold stopped it.
+    pub(crate) held: Duration,
+    /// Since when it was held first.
+    pub(crate) held_since: Option<Instant>,
+}
+
+enum Attempt {
+    Taken(InFlight),
+    Full,
+    Outdated,
+}
+
+impl Applicant<'_> {
+    /// Waits until an upstream can take the request; otherwise tells what to answer.
+    pub(crate) async fn admit(&mut self) -> Result<InFlight, Page> {
+        let lane = Rc::clone(self.lane);
+        let shared = &lane.shared;
+        let mut ticket = None;
+        let mut deadline = None;
+        loop {
+            let routes = lane.routes();
+            if routes.upstreams.is_empty() {
+                return Err(Page::Unavailable);
+            }
+            if let (Some(limit), false) = (routes.routes.hold(), self.is_static) {
+                self.wait_for_release(routes.version(), limit).await?;
+                continue;
+            }
+            if ticket.is_none() && shared.queued.load(Ordering::SeqCst) == 0 {
+                match self.attempt(&routes) {
+                    Attempt::Taken(in_flight) => return Ok(in_flight),
+                    Attempt::Outdated => continue,
+                    Attempt::Full => {}
+                }
+            }
+            if ticket.is_none() {
+                let queue_max = shared.options.limits.queue_max;
+                ticket = Some(Place::take(&shared.queued, queue_max).ok_or_else(|| {
+                    count(&lane.metrics.queue_refused);
+                    Page::Unavailable
+                })?);
+            }
+            let mut room = pin!(shared.room.notified());
+            room.as_mut().enable();
+            match self.attempt(&routes) {
+                Attempt::Taken(in_flight) => return Ok(in_flight),
+                Attempt::Outdated => continue,
+                Attempt::Full => {}
+            }
+            let until =
+                *deadline.get_or_insert_with(|| Instant::now() + shared.options.timeouts.queue);
+            if self.visitor.until(until, None, room).await.is_err() {
+                count(&lane.metrics.queue_refused);
+                return Err(Page::Unavailable);
+            }
+        }
+    }
+
+    fn attempt(&self, routes: &Rc<LaneRoutes>) -> Attempt {
+        let shared = &self.lane.shared;
+        let per_worker = u64::from(shared.options.limits.in_flight_per_worker.max(1));
+        let load = |index: usize| match routes.upstreams.get(index) {
+            Some(upstream) => Load {
+                is_usable: upstream.state.is_usable(),
+                is_avoided: self.avoided.iter().any(|one| Arc::ptr_eq(&one.state, &upstream.state)),
+                in_flight: upstream.state.in_flight.load(Ordering::Relaxed),
+                workers_max: upstream.state.workers_max(),
+                in_flight_max: u64::from(upstream.state.workers_max()) * per_worker,
+            },
+            None => Load {
+                is_usable: false,
+                is_avoided: true,
+                in_flight: 0,
+                workers_max: 1,
+                in_flight_max: 0,
+            },
+        };
+        let ignore_health = routes.routes.is_fail_static.load(Ordering::Relaxed);
+        let mut random = self.lane.random.borrow_mut();
+        let chosen = choose(routes.upstreams.len(), ignore_health, &mut random, load);
+        let Some(upstream) = chosen.and_then(|index| routes.upstreams.get(index)) else {
+            return Attempt::Full;
+        };
+        let limit = u64::from(upstream.state.workers_max()) * per_worker;
+        let before = upstream.state.in_flight.fetch_add(1, Ordering::SeqCst);
+        let in_flight = InFlight {
+            lane: Rc::clone(self.lane),
+            upstream: Rc::clone(upstream),
+            routes: Rc::clone(routes),
+        };
+        // Whoever published a newer table may have read the count before it rose; see
+        // `Shared::version`.
+        if shared.version() != routes.version() {
+            return Attempt::Outdated;
+        }
+        if before >= limit {
+            return Attempt::Full;
+        }
+        Attempt::Taken(in_flight)
+    }
+
+    /// Waits until a newer table than the one with the hold is in service.
+    async fn wait_for_release(&mut self, version: u64, limit: Duration) -> Result<(), Page> {
+        let shared = &self.lane.shared;
+        let refused = || {
+            count(&self.lane.metrics.hold_refused);
+            Page::Held
+        };
+        let holding_max = shared.options.limits.holding_max;
+        let _place = Place::take(&shared.holding, holding_max).ok_or_else(refused)?;
+        let since = *self.held_since.get_or_insert_with(Instant::now);
+        let mut versions = shared.watch_version();
+        let newer = versions.wait_for(|published| *published > version);
+        let outcome = self.visitor.until(since + limit, None, newer).await;
+        self.held = since.elapsed();
+        match outcome {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(refused()),
+        }
+    }
+}
+
+/// A place in a bounded crowd, given back when dropped.
+#[derive(Debug)]
+struct Place<'one> {
+    crowd: &'one AtomicU64,
+}
+
+impl<'one> Place<'one> {
+    fn take(crowd: &'one AtomicU64, places: u64) -> Option<Self> {
+        let place = Self { crowd };
+        // When there was none left, dropping `place` gives back what was taken too much.
+        (crowd.fetch_add(1, Ordering::SeqCst) < places).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.crowd.fetch_sub(1, Ordering::SeqCst);
+    }
+}

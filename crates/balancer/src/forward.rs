@@ -1,0 +1,270 @@
+//! Sending a request to an upstream, and to another one when that is safe.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::net::TcpStream;
+
+use crate::admission::{Applicant, InFlight};
+use crate::connection::Visitor;
+use crate::exchange::{Exchange, SendError};
+use crate::headers::strip_hop_by_hop;
+use crate::lane::Lane;
+use crate::metrics::count;
+use crate::page::Page;
+use crate::paths;
+use crate::proxy::page_of;
+use crate::record::Record;
+use crate::request_body::RequestBody;
+use crate::request_head::is_repeatable;
+use crate::response_body::UpstreamBody;
+use crate::upgrade::Tunnel;
+
+/// What an upstream answered; without a body when the connection leaves HTTP.
+pub(crate) type Answer = Response<Option<UpstreamBody>>;
+
+/// An attempt without a response.
+struct Failed {
+    /// What to answer when nothing else is tried.
+    page: Page,
+    /// The request, when not one byte of it was sent.
+    unsent: Option<Box<Request<RequestBody>>>,
+    /// Whether it is the upstream's fault, so that another one may do better.
+    is_upstream_at_fault: bool,
+    /// Whether a copy may be sent, should the method allow it.
+    may_repeat: bool,
+}
+
+/// Sends a request and returns the head of its response.
+pub(crate) async fn forward(
+    lane: &Rc<Lane>,
+    visitor: &Visitor,
+    mut request: Request<RequestBody>,
+    upgrade: Option<HeaderValue>,
+    record: &mut Record,
+) -> Result<Answer, Page> {
+    lane.budget.borrow_mut().note_request(record.began);
+    let is_upgrade = upgrade.is_some();
+    if let Some(protocol) = upgrade {
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(UPGRADE, protocol);
+    }
+    let is_repeatable = is_repeatable(request.method()) && !is_upgrade;
+    let mut applicant = Applicant {
+        lane,
+        visitor,
+        is_static: is_repeatable && paths::is_static(request.uri().path()),
+        avoided: Vec::new(),
+        held: Duration::ZERO,
+        held_since: None,
+    };
+    loop {
+        let admitted = applicant.admit().await;
+        record.held = applicant.held;
+        let in_flight = admitted.inspect_err(|page| count_refusal(lane, *page))?;
+        record.upstream = Some(Arc::clone(&in_flight.upstream.state));
+        record.release.clone_from(&in_flight.routes.routes.release);
+        let has_more = record.retries < lane.shared.options.retries.attempts_max;
+        let copy = if is_repeatable && has_more { copy(&request) } else { None };
+        let failed = match attempt(lane, visitor, &in_flight, request, is_repeatable).await {
+            Ok((response, exchange)) => {
+                return finish(response, exchange, in_flight, visitor, is_upgrade).await;
+            }
+            Err(failed) => failed,
+        };
+        if failed.is_upstream_at_fault {
+            in_flight.note_failure();
+            applicant.avoided.push(Rc::clone(&in_flight.upstream));
+        }
+        let next = match failed.unsent {
+            Some(unsent) => Some(*unsent),
+            None => copy.filter(|_| failed.may_repeat),
+        };
+        match next {
+            Some(next) if has_more && take_retry(lane) => request = next,
+            _ => {
+                if let Some(release) = &in_flight.routes.routes.release
+                    && failed.page != Page::BodyTooLarge
+                    && failed.page != Page::BadRequest
+                {
+                    release.count_none();
+                }
+                return Err(failed.page);
+            }
+        }
+        record.retries += 1;
+    }
+}
+
+/// A request that a full fleet turned away is an error of the release that made it full.
+fn count_refusal(lane: &Lane, page: Page) {
+    if page == Page::Unavailable
+        && let Some(release) = &lane.routes().routes.release
+    {
+        release.count_none();
+    }
+}
+
+fn take_retry(lane: &Lane) -> bool {
+    let is_allowed = lane.budget.borrow_mut().take();
+    count(if is_allowed { &lane.metrics.retries } else { &lane.metrics.retries_refused });
+    is_allowed
+}
+
+fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let mut copy = Request::new(request.body().again()?);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// Sends the request to one upstream.
+///
+/// What must not be sent twice goes over a fresh connection: one that was idle may be closed by the
+/// upstream in the instant in which the request is on its way, and nobody could tell what became
+/// of it.
+async fn attempt(
+    lane: &Lane,
+    visitor: &Visitor,
+    in_flight: &InFlight,
+    mut request: Request<RequestBody>,
+    is_repeatable: bool,
+) -> Result<(Response<Incoming>, Box<Exchange>), Failed> {
+    let upstream = &in_flight.upstream;
+    upstream.state.requests_total.fetch_add(1, Ordering::Relaxed);
+    loop {
+        let idle = match is_repeatable {
+            true => poll_fn(|context| Poll::Ready(upstream.take_idle(context))).await,
+            false => None,
+        };
+        let mut exchange = match idle {
+            Some(exchange) => exchange,
+            None => match connect(lane, visitor, in_flight).await {
+                Ok(exchange) => exchange,
+                Err(page) => {
+                    let unsent = Some(Box::new(request));
+                    let fault = true;
+                    return Err(Failed {
+                        page,
+                        unsent,
+                        is_upstream_at_fault: fault,
+                        may_repeat: true,
+                    });
+                }
+            },
+        };
+        let limit = lane.shared.options.timeouts.response_head;
+        let is_fresh = !exchange.is_reused;
+        match visitor.within_idle(limit, exchange.send(request)).await {
+            Ok(Ok(response)) => {
+                upstream.state.note_answer();
+                return Ok((response, exchange));
+            }
+            Ok(Err(SendError::Unsent(unsent, error))) => {
+                tracing::debug!(%error, "A connection was closed before a request was sent");
+                if is_fresh {
+                    let page = Page::BadGateway;
+                    return Err(Failed {
+                        page,
+                        unsent: Some(unsent),
+                        is_upstream_at_fault: true,
+                        may_repeat: true,
+                    });
+                }
+                request = *unsent;
+            }
+            Ok(Err(SendError::Broken(error))) => {
+                tracing::debug!(%error, "A request got no response");
+                return Err(broken(visitor, is_fresh));
+            }
+            Err(_elapsed) => {
+                return Err(Failed {
+                    page: Page::GatewayTimeout,
+                    unsent: None,
+                    is_upstream_at_fault: false,
+                    may_repeat: false,
+                });
+            }
+        }
+    }
+}
+
+/// Tells what to do about a connection that broke after something was sent.
+fn broken(visitor: &Visitor, is_fresh: bool) -> Failed {
+    match visitor.body_failure.take() {
+        Some(failure) => Failed {
+            page: page_of(failure),
+            unsent: None,
+            is_upstream_at_fault: false,
+            may_repeat: false,
+        },
+        None => Failed {
+            page: Page::BadGateway,
+            unsent: None,
+            is_upstream_at_fault: is_fresh,
+            may_repeat: true,
+        },
+    }
+}
+
+async fn connect(
+    lane: &Lane,
+    visitor: &Visitor,
+    in_flight: &InFlight,
+) -> Result<Box<Exchange>, Page> {
+    let address = in_flight.upstream.state.address;
+    let limit = lane.shared.options.timeouts.connect;
+    match visitor.within(limit, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => {
+            count(&lane.metrics.upstream_connections);
+            let exchange = Exchange::begin(stream).await.map_err(|_error| Page::BadGateway)?;
+            Ok(Box::new(exchange))
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, %address, "Connecting to an upstream failed");
+            Err(Page::BadGateway)
+        }
+        Err(_elapsed) => Err(Page::GatewayTimeout),
+    }
+}
+
+/// Turns what the upstream sent into what the visitor gets.
+async fn finish(
+    response: Response<Incoming>,
+    exchange: Box<Exchange>,
+    in_flight: InFlight,
+    visitor: &Visitor,
+    is_upgrade: bool,
+) -> Result<Answer, Page> {
+    let (mut head, incoming) = response.into_parts();
+    if let Some(release) = &in_flight.routes.routes.release {
+        release.count_response(head.status);
+    }
+    let protocol = head.headers.get(UPGRADE).cloned();
+    strip_hop_by_hop(&mut head.headers);
+    head.version = http::Version::HTTP_11;
+    head.extensions.clear();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let (true, Some(protocol)) = (is_upgrade, protocol) else { return Err(Page::BadGateway) };
+        let (stream, read_ahead) = exchange.into_stream().ok_or(Page::BadGateway)?;
+        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers.insert(UPGRADE, protocol);
+        visitor.tunnel.replace(Some(Tunnel { stream, read_ahead, in_flight }));
+        return Ok(Response::from_parts(head, None));
+    }
+    let mut body = UpstreamBody::new(incoming, exchange, in_flight);
+    poll_fn(|context| {
+        body.finish_if_empty(context);
+        Poll::Ready(())
+    })
+    .await;
+    Ok(Response::from_parts(head, Some(body)))
+}

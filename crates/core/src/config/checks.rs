@@ -1,0 +1,116 @@
+//! Rules between keys, which a key alone cannot check.
+
+use super::keys::Config;
+use super::source::Source;
+
+/// Database connections that are kept free for flotilla itself: the workshop, upgrades, cron and an
+/// operator.
+pub const CONNECTIONS_RESERVED: u32 = 10;
+
+/// One rule.
+pub(super) struct Check {
+    /// The keys it is about. The fault is told at the last of them in the file.
+    pub(super) keys: &'static [&'static str],
+    /// Says what is wrong, and the way out.
+    pub(super) problem: fn(&Config) -> Option<String>,
+}
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        keys: &["fleet.instances", "php.workers", "database.max_connections"],
+        problem: connections_suffice,
+    },
+    Check { keys: &["deploy.hold_limit", "deploy.upgrade_timeout"], problem: upgrade_fits_hold },
+    Check {
+        keys: &["deploy.prepare_timeout", "deploy.smoke_timeout"],
+        problem: smoke_fits_prepare,
+    },
+    Check { keys: &["php.upload_max_size", "balancer.max_body_size"], problem: upload_fits_body },
+    Check { keys: &["php.upload_max_size", "php.memory_limit"], problem: upload_fits_memory },
+    Check {
+        keys: &["php.max_execution_time", "balancer.upstream_timeout"],
+        problem: balancer_outwaits_php,
+    },
+    Check { keys: &["foreman.listen", "balancer.listen"], problem: addresses_differ },
+    Check { keys: &["site.source", "site.source_sha256"], problem: checksum_has_a_zip },
+];
+
+fn connections_suffice(config: &Config) -> Option<String> {
+    let (given, needed) = (config.database.max_connections, config.connections_needed());
+    let (instances, workers) = (config.fleet.instances, config.php.workers);
+    (given < needed).then(|| {
+        format!(
+            "`database.max_connections` is {given}, but {instances} instances × {workers} workers \
+             × 2 slots + {CONNECTIONS_RESERVED} in reserve need {needed}; set \
+             `database.max_connections` to at least {needed}, or lower `fleet.instances` or \
+             `php.workers`"
+        )
+    })
+}
+
+fn upgrade_fits_hold(config: &Config) -> Option<String> {
+    let deploy = &config.deploy;
+    (deploy.upgrade_timeout > deploy.hold_limit).then(|| {
+        "`deploy.upgrade_timeout` must be at most `deploy.hold_limit`, because requests wait while \
+         the database is upgraded; lower the one or raise the other"
+            .to_owned()
+    })
+}
+
+fn smoke_fits_prepare(config: &Config) -> Option<String> {
+    let deploy = &config.deploy;
+    (deploy.smoke_timeout > deploy.prepare_timeout).then(|| {
+        "`deploy.smoke_timeout` must be at most `deploy.prepare_timeout`, of which it is a part; \
+         lower the one or raise the other"
+            .to_owned()
+    })
+}
+
+fn upload_fits_body(config: &Config) -> Option<String> {
+    let (upload, body) = (config.php.upload_max_size, config.balancer.max_body_size);
+    (body <= upload).then(|| {
+        format!(
+            "`balancer.max_body_size` ({body}) must be more than `php.upload_max_size` ({upload}), \
+             or the balancer refuses uploads that PHP would take; raise the one or lower the other"
+        )
+    })
+}
+
+fn upload_fits_memory(config: &Config) -> Option<String> {
+    let (upload, memory) = (config.php.upload_max_size, config.php.memory_limit);
+    (memory < upload).then(|| {
+        format!(
+            "`php.memory_limit` ({memory}) must be at least `php.upload_max_size` ({upload}); \
+             raise the one or lower the other"
+        )
+    })
+}
+
+fn balancer_outwaits_php(config: &Config) -> Option<String> {
+    (config.balancer.upstream_timeout < config.php.max_execution_time).then(|| {
+        "`balancer.upstream_timeout` must be at least `php.max_execution_time`, or the balancer \
+         gives up requests that PHP still works on; raise the one or lower the other"
+            .to_owned()
+    })
+}
+
+fn addresses_differ(config: &Config) -> Option<String> {
+    let (foreman, balancer) = (config.foreman.listen, config.balancer.listen);
+    let (one, other) = (foreman.ip(), balancer.ip());
+    let overlap = one == other || one.is_unspecified() || other.is_unspecified();
+    (overlap && foreman.port() != 0 && foreman.port() == balancer.port()).then(|| {
+        format!(
+            "`foreman.listen` ({foreman}) and `balancer.listen` ({balancer}) need two different \
+             ports; change one of them"
+        )
+    })
+}
+
+fn checksum_has_a_zip(config: &Config) -> Option<String> {
+    let is_zip = matches!(config.site.source, Source::Url(_) | Source::Zip(_));
+    (config.site.source_sha256.is_some() && !is_zip).then(|| {
+        "`site.source_sha256` is for a zip only; set `site.source` to a `.zip` file or the address \
+         of one, or remove the checksum"
+            .to_owned()
+    })
+}

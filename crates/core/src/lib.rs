@@ -1,0 +1,18 @@
+//! What flotilla decides, without doing any of it.
+//!
+//! No I/O, no clock, no randomness, no runtime: time and observations are arguments, so that every
+//! decision can be run in a seeded simulation. The other crates act on what is decided here.
+
+pub mod api;
+pub mod config;
+pub mod converge;
+pub mod deploy;
+pub mod error;
+pub mod fleet;
+pub mod id;
+pub mod layout;
+pub mod plan;
+pub mod report;
+pub mod slot;
+pub mod table;
+pub mod template;

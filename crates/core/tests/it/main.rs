@@ -1,0 +1,4 @@
+//! Promises of the decisions, tested from outside.
+
+#[cfg(test)]
+mod simulation;

@@ -1,0 +1,371 @@
+//! The foreman's shell around the planner: it stores, then acts, and may die in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_core::deploy::{Cause, Outcome, Phase, Request};
+use flotilla_core::fleet::{Accepted, Fleet, Member, Release};
+use flotilla_core::id::{DeployId, InstanceName, Millis};
+use flotilla_core::plan::{Effect, Event as Milestone, Observed, Seen, plan};
+use flotilla_core::report::AgentReport;
+use flotilla_core::table::BalancerStatus;
+
+use super::site::{Quality, db_version, quality};
+use super::world::{Event, Message, Way, World};
+
+const TICK: u64 = 100;
+const CALL_TIMEOUT: u64 = 800;
+/// More steps than this in a row mean that the planner does not come to rest.
+const STEPS_MAX: usize = 16;
+
+/// What is on the foreman's disk; one transaction replaces it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Store {
+    pub(super) fleet: Fleet,
+    pub(super) accepted: BTreeSet<DeployId>,
+    pub(super) outcomes: BTreeMap<DeployId, (Request, Outcome)>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Foreman {
+    boot: u64,
+    is_running: bool,
+    pub(super) store: Store,
+    observed: Observed,
+    /// Calls to the balancer that were not answered yet, and when they were made.
+    calls: BTreeMap<u64, u64>,
+    pushed_at: u64,
+    smoke_runs: Option<DeployId>,
+}
+
+impl Foreman {
+    pub(super) const fn is_running(&self) -> bool {
+        self.is_running
+    }
+}
+
+impl World {
+    pub(super) fn foreman_boots(&mut self) {
+        if self.foreman.is_running {
+            return;
+        }
+        let store = std::mem::take(&mut self.foreman.store);
+        let boot = self.number();
+        let observed = Observed { since: Millis(self.now), ..Observed::default() };
+        self.foreman = Foreman { boot, is_running: true, store, observed, ..Foreman::default() };
+        self.after(1, Event::ForemanTick { boot });
+    }
+
+    /// All memory is lost; children die with their parent.
+    pub(super) fn foreman_crashes(&mut self) {
+        self.foreman.is_running = false;
+        self.database.running = None;
+        let delay = if self.random.chance(200) {
+            self.random.between(500, 9_000)
+        } else {
+            self.random.between(20, 400)
+        };
+        self.after(delay, Event::ForemanBoot);
+        self.note(|| "the foreman crashes".to_owned());
+    }
+
+    /// The places where a crash hurts most.
+    fn foreman_may_crash(&mut self, per_mille: u64) -> bool {
+        let crashes = self.has_faults() && self.random.chance(per_mille);
+        if crashes {
+            self.foreman_crashes();
+        }
+        crashes
+    }
+
+    pub(super) fn foreman_ticks(&mut self, boot: u64) {
+        if self.foreman.boot != boot || !self.foreman.is_running {
+            return;
+        }
+        let now = self.now;
+        let open = self.foreman.calls.len();
+        self.foreman.calls.retain(|_, made_at| now - *made_at < CALL_TIMEOUT);
+        if self.foreman.calls.len() < open {
+            self.foreman.observed.balancer = None;
+        }
+        if self.foreman.calls.is_empty() {
+            let call = self.open_call();
+            self.send(&Way::ForemanToBalancer, Message::Poll { boot, call });
+        }
+        self.reconcile_machines();
+        self.work();
+        if self.foreman.is_running {
+            self.check_phase_bounds(self.foreman.observed.since);
+        }
+        self.after(TICK, Event::ForemanTick { boot });
+    }
+
+    fn open_call(&mut self) -> u64 {
+        let call = self.number();
+        self.foreman.calls.insert(call, self.now);
+        call
+    }
+
+    pub(super) fn foreman_learns(&mut self, boot: u64, call: u64, status: BalancerStatus) {
+        let foreman = &mut self.foreman;
+        if foreman.boot != boot || !foreman.is_running || foreman.calls.remove(&call).is_none() {
+            return;
+        }
+        foreman.observed.balancer = Some(status);
+        self.work();
+    }
+
+    pub(super) fn foreman_hears(&mut self, machine: u64, life: u64, report: AgentReport) {
+        let name = report.instance.clone();
+        let is_known = self.agents.get(&name).is_some_and(|agent| agent.machine == machine)
+            && self.foreman.store.fleet.instances.contains_key(&name);
+        if !self.foreman.is_running || !is_known {
+            return;
+        }
+        let seen = Seen { report, at: Millis(self.now) };
+        self.foreman.observed.reports.insert(name.clone(), seen);
+        if self.random.chance(300) {
+            self.work();
+        }
+        if self.foreman.is_running {
+            let desired = self.foreman.store.fleet.desired();
+            let message = Message::Desired { name: name.clone(), life, desired };
+            self.send(&Way::ForemanToAgent(name), message);
+        }
+    }
+
+    fn work(&mut self) {
+        for _ in 0..STEPS_MAX {
+            self.foreman.observed.now = Millis(self.now);
+            let step = plan(&self.foreman.store.fleet, &self.foreman.observed, &self.policy);
+            let is_done = step.next.is_none();
+            if let Some(next) = step.next {
+                if self.foreman_may_crash(15) {
+                    return;
+                }
+                self.commit(next, &step.events);
+                if self.foreman_may_crash(25) {
+                    return;
+                }
+            }
+            for effect in step.effects {
+                self.perform(effect);
+                if self.foreman_may_crash(3) {
+                    return;
+                }
+            }
+            if is_done {
+                return;
+            }
+        }
+        self.checker
+            .fail("the planner comes to rest", || "it changes the document without end".into());
+    }
+
+    /// Stores the document and the outcomes in one transaction.
+    fn commit(&mut self, next: Fleet, milestones: &[Milestone]) {
+        self.note(|| {
+            let deploy = next.deploy.as_ref();
+            format!(
+                "stored: generation {}, {} serves, releases {:?}, deploy {:?}, table {:?}, {milestones:?}",
+                next.generation,
+                next.serving,
+                next.desired().revisions,
+                deploy.map(|one| (one.request.id, one.phase.as_str())),
+                next.table,
+            )
+        });
+        self.check_commit(&next, milestones);
+        for milestone in milestones {
+            match milestone {
+                Milestone::Ended(request, outcome, _) => {
+                    self.record(request.clone(), outcome.clone())
+                }
+                Milestone::Left(name) => {
+                    self.foreman.observed.reports.remove(name);
+                }
+                Milestone::Entered(..) => {}
+            }
+        }
+        self.foreman.store.fleet = next;
+        self.stop_upgrade_without_phase();
+    }
+
+    fn record(&mut self, request: Request, outcome: Outcome) {
+        let id = request.id;
+        let is_accepted = self.foreman.store.accepted.contains(&id);
+        self.checker.count(outcome.as_str());
+        let former = self.foreman.store.outcomes.insert(id, (request, outcome));
+        if former.is_some() || !is_accepted {
+            self.checker.fail("every accepted request ends with one outcome", || {
+                format!("deploy {id} has ended before with {former:?}, accepted: {is_accepted}")
+            });
+        }
+    }
+
+    /// The shell's contract: an upgrade does not outlive its phase.
+    fn stop_upgrade_without_phase(&mut self) {
+        let deploy = self.foreman.store.fleet.deploy.as_ref();
+        let upgrading = deploy
+            .filter(|deploy| deploy.phase == Phase::Upgrading)
+            .map(|deploy| deploy.request.id);
+        if self.database.running.is_some_and(|(_, id)| Some(id) != upgrading) {
+            self.database.running = None;
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::PushTable => {
+                if self.now - self.foreman.pushed_at < 300 {
+                    return;
+                }
+                self.foreman.pushed_at = self.now;
+                let (boot, call) = (self.foreman.boot, self.open_call());
+                let table = self.foreman.store.fleet.table.clone();
+                self.send(&Way::ForemanToBalancer, Message::Push { boot, call, table });
+            }
+            Effect::UpgradeDatabase(id, _) => {
+                if self.database.running.is_some() {
+                    return;
+                }
+                let run = self.number();
+                self.database.running = Some((run, id));
+                self.check_upgrade_begins();
+                let is_endless = self.has_faults() && self.random.chance(50);
+                let delay = if is_endless { 60_000 } else { self.random.between(50, 1_500) };
+                self.after(delay, Event::UpgradeEnds { run, id });
+            }
+            Effect::RunSmoke(id) => {
+                if self.foreman.smoke_runs == Some(id) {
+                    return;
+                }
+                self.foreman.smoke_runs = Some(id);
+                let delay = self.random.between(50, 500);
+                self.after(delay, Event::SmokeEnds { boot: self.foreman.boot, id });
+            }
+        }
+    }
+
+    pub(super) fn upgrade_ends(&mut self, run: u64, id: DeployId) {
+        if self.database.running != Some((run, id)) {
+            return;
+        }
+        self.database.running = None;
+        let is_failed = self.has_faults() && self.random.chance(100);
+        let deploy = self.foreman.store.fleet.deploy.as_ref();
+        let revision = deploy.map(|deploy| deploy.request.release.revision.clone());
+        let outcome = if is_failed {
+            Err("the upgrade script ended with 255".to_owned())
+        } else {
+            let wanted = revision.as_ref().and_then(db_version).unwrap_or(0);
+            self.database.version = self.database.version.max(wanted);
+            Ok(())
+        };
+        self.foreman.observed.upgrade = Some((id, outcome));
+        self.work();
+    }
+
+    pub(super) fn smoke_ends(&mut self, boot: u64, id: DeployId) {
+        if self.foreman.boot != boot || !self.foreman.is_running {
+            return;
+        }
+        let is_unlucky = self.random.chance(300);
+        let serving = self.foreman.store.fleet.serving_release();
+        let is_broken = serving.is_some_and(|one| quality(&one.revision) == Quality::Broken);
+        let outcome = if !self.balancer.is_running || is_broken && is_unlucky {
+            Err("the front page was answered 500".to_owned())
+        } else {
+            Ok(())
+        };
+        self.foreman.observed.smoke = Some((id, outcome));
+        self.work();
+    }
+
+    /// Somebody asks for a deploy; the answer and the document are one transaction.
+    pub(super) fn ask(&mut self, release: Release, cause: Cause, is_forced: bool, waits: bool) {
+        if !self.foreman.is_running || self.foreman_may_crash(30) {
+            return;
+        }
+        let mut store = self.foreman.store.clone();
+        let id = DeployId(store.fleet.last_deploy.0 + 1);
+        store.fleet.last_deploy = id;
+        let now = Millis(self.now);
+        let author = "maria".to_owned();
+        let request = Request { id, release, cause, author, requested_at: now, is_forced, waits };
+        self.note(|| format!("asked for {request:?}"));
+        let Ok(accepted) = store.fleet.request(request, now) else { return };
+        store.accepted.insert(id);
+        self.check_commit(&store.fleet, &[]);
+        self.foreman.store = store;
+        if let Accepted::Queued { superseded: Some(former), .. } = accepted {
+            self.record(former, Outcome::Superseded);
+        }
+        if !self.foreman_may_crash(30) {
+            self.work();
+        }
+    }
+
+    pub(super) fn resize(&mut self, count: u16) {
+        if !self.foreman.is_running {
+            return;
+        }
+        let mut next = self.foreman.store.fleet.clone();
+        if next.resize(count, Millis(self.now)) {
+            self.note(|| format!("resized to {count}"));
+            self.commit(next, &[]);
+            if !self.foreman_may_crash(30) {
+                self.work();
+            }
+        }
+    }
+
+    /// The target: machines follow the inventory.
+    fn reconcile_machines(&mut self) {
+        let inventory = self.foreman.store.fleet.instances.clone();
+        let gone: Vec<InstanceName> =
+            self.agents.keys().filter(|name| !inventory.contains_key(*name)).cloned().collect();
+        for name in gone {
+            self.agents.remove(&name);
+            self.abort_requests(&name);
+        }
+        for (name, member) in inventory {
+            if member == Member::Active && !self.agents.contains_key(&name) {
+                self.add_machine(name);
+            }
+        }
+    }
+
+    /// What is not at rest yet.
+    pub(super) fn unrest(&self) -> Option<String> {
+        let fleet = &self.foreman.store.fleet;
+        if let Some(deploy) = &fleet.deploy {
+            return Some(format!("deploy {} is {}", deploy.request.id, deploy.phase.as_str()));
+        }
+        if fleet.queued.is_some() {
+            return Some("a deploy waits".to_owned());
+        }
+        if fleet.instances.values().any(|member| *member != Member::Active) {
+            return Some("an instance is leaving".to_owned());
+        }
+        if self.balancer.table != fleet.table {
+            return Some(format!("the balancer follows {:?}", self.balancer.table));
+        }
+        let in_table: Vec<&InstanceName> =
+            fleet.table.upstreams.iter().map(|one| &one.instance).collect();
+        let release = fleet.serving_release()?;
+        if in_table != fleet.instances.keys().collect::<Vec<_>>() {
+            return Some(format!("the table has {in_table:?}"));
+        }
+        let is_held = |name: &InstanceName| {
+            self.agents.get(name).is_some_and(|agent| {
+                agent.slots.get(fleet.serving).mark.as_ref() == Some(&release.revision)
+            })
+        };
+        if let Some(name) = fleet.instances.keys().find(|name| !is_held(name)) {
+            return Some(format!("{name} does not hold {}", release.revision));
+        }
+        let store = &self.foreman.store;
+        let open = store.accepted.iter().find(|id| !store.outcomes.contains_key(id));
+        open.map(|id| format!("deploy {id} has no outcome"))
+    }
+}

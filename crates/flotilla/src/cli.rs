@@ -1,0 +1,206 @@
+//! The command line: every command, flag and its help. The reference page is made from it.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Runs a WordPress site on a fleet of small web instances as if it were one machine.
+#[derive(Debug, Parser)]
+#[command(name = "flotilla", version, max_term_width = 100, after_help = "Start with `flotilla up` in an empty directory.")]
+pub(crate) struct Arguments {
+    /// The site's directory: the one with flotilla.toml
+    #[arg(short = 'C', long, global = true, default_value = ".", value_name = "DIR", env = "FLOTILLA_DIRECTORY")]
+    pub(crate) directory: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// Whether the answer shall be JSON.
+    pub(crate) const fn is_json(&self) -> bool {
+        match &self.command {
+            Command::Up { json, .. }
+            | Command::Deploy { json, .. }
+            | Command::Rollback { json, .. }
+            | Command::Releases { json, .. }
+            | Command::Status { json, .. }
+            | Command::Scale { json, .. }
+            | Command::Packages { json, .. } => *json,
+            _ => false,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Writes a flotilla.toml with every key explained
+    Init {
+        /// Replaces a file that is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Starts the fleet, makes the site if there is none, and comes back when it serves
+    Up {
+        /// Installs missing Debian packages
+        #[arg(long)]
+        install: bool,
+        /// Gives up waiting after this many seconds; the fleet goes on starting
+        #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+        timeout: u64,
+        /// Prints URL and login as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stops the fleet and keeps its data
+    Down,
+    /// Stops the fleet and removes its data, after asking
+    Destroy {
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Brings a revision of the code into service on every instance at one instant
+    Deploy {
+        /// A branch, tag or commit; the site's branch when left out
+        revision: Option<String>,
+        /// Comes back when the deploy is accepted, not when it is over
+        #[arg(long)]
+        detach: bool,
+        /// Is refused, instead of waiting, when another deploy is under way
+        #[arg(long)]
+        no_wait: bool,
+        /// Goes back over a database upgrade
+        #[arg(long)]
+        force: bool,
+        /// Prints the outcome as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Goes back to the release before: a swap while its slots are warm
+    Rollback {
+        /// A revision that was deployed before; the last one when left out
+        to: Option<String>,
+        /// Goes back over a database upgrade
+        #[arg(long)]
+        force: bool,
+        /// Prints the outcome as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists the deploys, newest first
+    Releases {
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 20)]
+        limit: u32,
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows the release in service, the instances and what is under way
+    Status {
+        /// Shows it again every second, until Ctrl-C
+        #[arg(short, long)]
+        watch: bool,
+        /// Prints JSON; with --watch, a line for each second
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the logs of the fleet's parts
+    Logs {
+        /// A part such as balancer, foreman, web-1 or database; all when left out
+        part: Option<String>,
+        /// How many lines of each
+        #[arg(short = 'n', long, default_value_t = 20)]
+        lines: usize,
+        /// Goes on printing what is added, until Ctrl-C
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Sets the number of instances
+    Scale {
+        /// How many
+        instances: u16,
+        /// Prints the inventory as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Runs WP-CLI on the site
+    #[command(disable_help_flag = true)]
+    Wp {
+        /// What WP-CLI is given
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Prints the configuration in force, without secrets
+    Config,
+    /// Lists the Debian packages that are missing
+    Packages {
+        /// Installs them
+        #[arg(long)]
+        install: bool,
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What flotilla runs itself
+    #[command(hide = true)]
+    Internal {
+        /// Which part.
+        #[command(subcommand)]
+        command: Internal,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Internal {
+    /// Becomes a service
+    Launch {
+        /// JSON of a `Launch`
+        spec: String,
+    },
+    /// Starts the first process of a room
+    Init {
+        /// JSON of an `Init`
+        spec: String,
+    },
+    /// Is the first process of a room
+    InitInner {
+        /// JSON of an `Init`
+        spec: String,
+    },
+    /// Becomes a command inside a room
+    Inside {
+        /// JSON of an `Inside`
+        spec: String,
+    },
+    /// Keeps a local fleet running
+    Supervise {
+        /// The site's data
+        #[arg(long)]
+        data_dir: PathBuf,
+    },
+    /// Is the foreman
+    Foreman {
+        /// The site's data
+        #[arg(long)]
+        data_dir: PathBuf,
+    },
+    /// Is the balancer
+    Balancer {
+        /// The site's data
+        #[arg(long)]
+        data_dir: PathBuf,
+    },
+    /// Is the agent of an instance
+    Agent {
+        /// The site's data
+        #[arg(long)]
+        data_dir: PathBuf,
+        /// Its name
+        #[arg(long)]
+        instance: String,
+    },
+    /// Prints the reference page of all commands
+    Reference,
+}

@@ -1,0 +1,57 @@
+//! One file for each command, and the choice between them.
+
+mod config;
+mod deploy;
+mod destroy;
+mod down;
+mod init;
+mod logs;
+mod packages;
+mod releases;
+mod scale;
+mod status;
+mod up;
+mod wp;
+
+use std::process::ExitCode;
+
+use crate::cli::{Arguments, Command};
+use crate::internal;
+use crate::printer::Printer;
+use crate::site::Site;
+
+/// Runs the command that was asked for.
+pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> anyhow::Result<ExitCode> {
+    let directory = &arguments.directory;
+    match arguments.command {
+        Command::Init { force } => init::run(directory, force, printer)?,
+        Command::Up { install, timeout, .. } => {
+            let limit = std::time::Duration::from_secs(timeout);
+            up::run(Site::open(directory)?, install, limit, printer).await?;
+        }
+        Command::Down => down::run(&Site::open(directory)?, printer).await?,
+        Command::Destroy { yes } => destroy::run(&Site::open(directory)?, yes, printer).await?,
+        Command::Deploy { revision, detach, no_wait, force, .. } => {
+            let order = deploy::Order { revision, detach, waits: !no_wait, is_forced: force };
+            return deploy::deploy(&Site::open(directory)?, order, printer).await;
+        }
+        Command::Rollback { to, force, .. } => {
+            return deploy::roll_back(&Site::open(directory)?, to, force, printer).await;
+        }
+        Command::Releases { limit, .. } => {
+            releases::run(&Site::open(directory)?, limit, printer).await?;
+        }
+        Command::Status { watch, .. } => status::run(&Site::open(directory)?, watch, printer).await?,
+        Command::Logs { part, lines, follow } => {
+            logs::run(&Site::open(directory)?, part.as_deref(), lines, follow, printer).await?;
+        }
+        Command::Scale { instances, .. } => {
+            scale::run(&Site::open(directory)?, instances, printer).await?;
+        }
+        Command::Wp { arguments } => return wp::run(&Site::open(directory)?, arguments).await,
+        Command::Config => config::run(&Site::open(directory)?, printer),
+        Command::Packages { install, .. } => packages::run(install, printer).await?,
+        Command::Internal { command } => return internal::run(command, printer).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,111 @@
+//! `flotilla deploy` and `flotilla rollback`: ask, follow, tell how it ended.
+
+use std::process::ExitCode;
+
+use flotilla_core::api::{DeployReply, DeployRecord, DeployRequest, RollbackRequest};
+use flotilla_core::deploy::Outcome;
+use flotilla_core::error::ErrorKind;
+
+use crate::client::Client;
+use crate::printer::{Printer, duration};
+use crate::site::Site;
+
+/// What to deploy, and how patiently.
+pub(crate) struct Order {
+    pub(crate) revision: Option<String>,
+    pub(crate) detach: bool,
+    pub(crate) waits: bool,
+    pub(crate) is_forced: bool,
+}
+
+pub(crate) async fn deploy(site: &Site, order: Order, printer: &Printer) -> anyhow::Result<ExitCode> {
+    let client = site.client()?;
+    let request = DeployRequest {
+        revision: order.revision,
+        author: author(),
+        waits: order.waits,
+        is_forced: order.is_forced,
+    };
+    let reply = client.deploy(&request).await?;
+    if order.detach {
+        if printer.is_json() {
+            printer.json(&reply)?;
+        } else {
+            printer.say(format!("Deploy {} of {} was accepted", reply.id, reply.revision.short()));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    follow(&client, &reply, "Deployed", printer).await
+}
+
+pub(crate) async fn roll_back(
+    site: &Site,
+    to: Option<String>,
+    is_forced: bool,
+    printer: &Printer,
+) -> anyhow::Result<ExitCode> {
+    let client = site.client()?;
+    let request = RollbackRequest { to, author: author(), is_forced };
+    let reply = client.roll_back(&request).await?;
+    follow(&client, &reply, "Rolled back to", printer).await
+}
+
+async fn follow(
+    client: &Client,
+    reply: &DeployReply,
+    verb: &str,
+    printer: &Printer,
+) -> anyhow::Result<ExitCode> {
+    let mut progress = printer.progress();
+    let revision = reply.revision.short();
+    let record = loop {
+        let record = client.wait_for_deploy(reply.id).await?;
+        if record.outcome.is_some() {
+            break record;
+        }
+        progress.doing(match client.status().await {
+            Ok(status) => match status.deploy.filter(|deploy| deploy.request.id == reply.id) {
+                Some(deploy) => format!("{revision}: {}", deploy.phase.as_str()),
+                None => format!("{revision}: waiting for the deploy before it"),
+            },
+            Err(_silent) => format!("{revision}: waiting for the foreman"),
+        });
+    };
+    progress.done();
+    if printer.is_json() {
+        printer.json(&record)?;
+    }
+    Ok(conclude(&record, verb, printer))
+}
+
+fn conclude(record: &DeployRecord, verb: &str, printer: &Printer) -> ExitCode {
+    let revision = record.release.revision.short();
+    let failed = |text: String| {
+        printer.say(format!("error: {text}"));
+        printer.say("\nhint: `flotilla logs` shows what the parts said; the release before serves on");
+        ExitCode::from(ErrorKind::Refused.exit_code())
+    };
+    match &record.outcome {
+        Some(Outcome::Settled { instances }) => {
+            let took = record.took_millis.map(std::time::Duration::from_millis);
+            let took = took.map_or_else(String::new, |time| format!(" in {}", duration(time)));
+            printer.say(format!("{verb} {revision} on {instances} instances{took}"));
+            ExitCode::SUCCESS
+        }
+        Some(Outcome::Failed { reason }) => {
+            failed(format!("`{revision}` was not deployed: {reason}"))
+        }
+        Some(Outcome::SwappedBack { reason }) => {
+            failed(format!("`{revision}` was taken back: {reason}"))
+        }
+        Some(Outcome::Superseded) => {
+            failed(format!("`{revision}` gave way to a newer deploy before it began"))
+        }
+        None => ExitCode::SUCCESS,
+    }
+}
+
+/// Says who types, for the history.
+fn author() -> String {
+    std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "operator".to_owned())
+}

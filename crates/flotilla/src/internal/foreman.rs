@@ -1,0 +1,88 @@
+//! `flotilla internal foreman`: wires the foreman.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use anyhow::Context;
+use flotilla_core::config::Source as Origin;
+use flotilla_foreman::service::Options;
+use flotilla_foreman::source::Source;
+use flotilla_foreman::{provision, settings, workshop};
+use flotilla_targets::local::ports::{BALANCER_CONTROL, Book, SESSIONS};
+
+use super::{run_with_tasks, start_log};
+use crate::local::{database_login, php_cli, php_identity};
+use crate::site::Site;
+
+pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
+    let site = Site::of_data_dir(data_dir)?;
+    start_log(site.config.log.level);
+    let options = options(&site)?;
+    run_with_tasks(async |tasks| Ok(flotilla_foreman::service::run(options, &tasks).await?)).await
+}
+
+fn options(site: &Site) -> anyhow::Result<Options> {
+    let (config, layout) = (&site.config, &site.layout);
+    let secrets = site.secrets()?;
+    let book = Book::read(layout)?.context("the fleet has no ports yet")?;
+    let loopback = |role: &str| {
+        let port = book.port(role).with_context(|| format!("`{role}` has no port yet"));
+        port.map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+    };
+    let url = site.url()?;
+    let (php_user, _group) = php_identity(config)?;
+    let login = database_login(site, &book)?;
+    let sessions = [loopback(SESSIONS)?];
+    let settings = settings::slot_settings(config, &url, &login, &secrets, &sessions, &php_user)?;
+    let directory = layout.foreman();
+    let is_root = nix::unistd::Uid::effective().is_root();
+    Ok(Options {
+        listen: site.foreman_address()?.context("the foreman has no address yet")?,
+        operator_token: secrets.operator_token,
+        balancer_control: loopback(BALANCER_CONTROL)?,
+        balancer_token: secrets.balancer_token,
+        balancer: site.balancer_address()?.context("the balancer has no address yet")?,
+        branch: config.foreman.branch.clone(),
+        deploys_pushes: config.foreman.deploy_on_push,
+        policy: config.deploy.policy(),
+        instances: config.fleet.instances,
+        upgrade_timeout: config.deploy.upgrade_timeout,
+        workshop: workshop::Options {
+            place: workshop::Place {
+                directory: directory.join("workshop"),
+                media: layout.media(),
+                php: php_cli()?,
+                php_user: is_root.then_some(php_user),
+            },
+            git_dir: directory.join("site.git"),
+            own_program: std::env::current_exe()?,
+            wp_config: settings.wp_config.clone(),
+        },
+        site: provision::Options {
+            source: source(site),
+            scratch: directory.join("source"),
+            install: workshop::Install {
+                title: config.site.title.clone(),
+                user: config.site.admin_user.clone(),
+                email: config.site.admin_email.clone(),
+                password: secrets.admin_password.reveal().to_owned(),
+                url: url.clone(),
+                locale: config.site.locale.clone(),
+                timezone: config.site.timezone.clone(),
+            },
+        },
+        directory,
+        settings,
+        site_url: url,
+    })
+}
+
+fn source(site: &Site) -> Source {
+    let origin = match site.config.site.source.clone() {
+        // Paths in the file are relative to the file.
+        Origin::Zip(path) => Origin::Zip(site.directory.join(path)),
+        Origin::Directory(path) => Origin::Directory(site.directory.join(path)),
+        other => other,
+    };
+    Source { origin, sha256: site.config.site.source_sha256.clone(), latest_url: None }
+}

@@ -1,0 +1,35 @@
+//! `flotilla internal supervise`: wires the supervisor of a local fleet.
+
+use std::path::Path;
+
+use flotilla_targets::local::database::Account;
+use flotilla_targets::local::packages::Machine;
+use flotilla_targets::local::supervisor::{Options, run as supervise};
+
+use super::{run_with_tasks, start_log};
+use crate::local::DATABASE_NAME;
+use crate::site::Site;
+
+pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
+    let site = Site::of_data_dir(data_dir)?;
+    start_log(site.config.log.level);
+    let secrets = site.secrets()?;
+    let database = &site.config.database;
+    let options = Options {
+        data_dir: data_dir.to_owned(),
+        own_program: std::env::current_exe()?,
+        timezone: site.config.site.timezone.clone(),
+        env: Vec::new(),
+        machine: Machine::this(),
+        database_memory_bytes: database.buffer_pool.bytes(),
+        database_connections_max: u16::try_from(database.max_connections).unwrap_or(u16::MAX),
+        account: Account {
+            database: DATABASE_NAME.to_owned(),
+            user: DATABASE_NAME.to_owned(),
+            password: secrets.database_password,
+        },
+        sessions_memory_mb: u32::try_from(site.config.sessions.memory.mebibytes()).unwrap_or(u32::MAX),
+        operator_token: secrets.operator_token,
+    };
+    run_with_tasks(async |tasks| Ok(supervise(options, tasks.stopping()).await?)).await
+}

@@ -1,0 +1,91 @@
+//! From the configuration to what the parts of a local fleet are started with.
+
+use std::path::PathBuf;
+
+use flotilla_core::config::Config;
+use flotilla_core::error::Failure;
+use flotilla_foreman::settings::DatabaseLogin;
+use flotilla_targets::local::packages::Machine;
+use flotilla_targets::local::ports::{Book, DATABASE};
+use flotilla_targets::local::services::Services;
+use nix::unistd::{Group, Uid, User};
+
+use crate::failure::configuration;
+use crate::site::Site;
+
+/// The name of the embedded database and of its user.
+pub(crate) const DATABASE_NAME: &str = "wordpress";
+
+/// Returns what all services of the fleet share.
+pub(crate) fn services(site: &Site) -> anyhow::Result<Services> {
+    Ok(Services {
+        layout: site.layout.clone(),
+        own_program: std::env::current_exe()?,
+        timezone: site.config.site.timezone.clone(),
+        env: Vec::new(),
+    })
+}
+
+/// Finds a program of the machine.
+pub(crate) fn find_program(name: &str) -> Result<PathBuf, Failure> {
+    Machine::this().find(name).ok_or_else(|| missing(name))
+}
+
+/// Finds the php-fpm that the configuration names, or the newest.
+pub(crate) fn php_fpm(config: &Config) -> Result<PathBuf, Failure> {
+    if let Some(path) = &config.php.binary {
+        if path.is_file() {
+            return Ok(path.clone());
+        }
+        return Err(configuration(format!("`php.binary` in flotilla.toml names `{}`, which is not there", path.display()))
+            .with_hint("take the key out to use the newest php-fpm of this machine"));
+    }
+    Machine::this().php().map(|php| php.fpm).ok_or_else(|| missing("php-fpm"))
+}
+
+/// Finds PHP's command line.
+pub(crate) fn php_cli() -> Result<PathBuf, Failure> {
+    let same_version = Machine::this().php().and_then(|php| php.cli);
+    same_version.or_else(|| Machine::this().find("php")).ok_or_else(|| missing("php"))
+}
+
+/// Returns the user and the group that PHP runs as: the configured one where flotilla is root,
+/// and else its own.
+pub(crate) fn php_identity(config: &Config) -> Result<(String, String), Failure> {
+    let user = if Uid::effective().is_root() {
+        User::from_name(&config.php.user)
+    } else {
+        User::from_uid(Uid::effective())
+    };
+    let user = user.ok().flatten().ok_or_else(|| {
+        configuration(format!("there is no user `{}` on this machine", config.php.user))
+            .with_hint("`php.user` in flotilla.toml names the user that PHP runs as")
+    })?;
+    let group = Group::from_gid(user.gid).ok().flatten();
+    let group = group.ok_or_else(|| configuration(format!("the group of `{}` has no name", user.name)))?;
+    Ok((user.name, group.name))
+}
+
+/// Returns how PHP reaches the database.
+pub(crate) fn database_login(site: &Site, book: &Book) -> anyhow::Result<DatabaseLogin> {
+    if let Some(url) = &site.config.database.url {
+        return Ok(DatabaseLogin {
+            host: format!("{}:{}", url.host, url.port),
+            name: url.name.clone(),
+            user: url.user.clone(),
+            password: url.password.reveal().to_owned(),
+        });
+    }
+    let port = book.port(DATABASE).ok_or_else(|| configuration("the database has no port yet"))?;
+    Ok(DatabaseLogin {
+        host: format!("127.0.0.1:{port}"),
+        name: DATABASE_NAME.to_owned(),
+        user: DATABASE_NAME.to_owned(),
+        password: site.secrets()?.database_password.reveal().to_owned(),
+    })
+}
+
+fn missing(name: &str) -> Failure {
+    configuration(format!("there is no `{name}` on this machine"))
+        .with_hint("`flotilla packages --install` installs what is missing")
+}

@@ -1,0 +1,141 @@
+//! From what people ask for to what the engine takes: names become revisions, once.
+
+use std::sync::Arc;
+
+use flotilla_core::api::{DeployRequest, RollbackRequest};
+use flotilla_core::deploy::Cause;
+use flotilla_core::error::{ErrorKind, Failure};
+use flotilla_core::fleet::{Accepted, Release};
+use flotilla_core::id::{DeployId, Revision};
+
+use crate::effects::chain;
+use crate::engine::{Engine, Order};
+use crate::repository::Repository;
+use crate::store::Store;
+
+/// How far back a release is looked for.
+const HISTORY_MAX: u32 = 1_000;
+
+/// Makes deploys out of requests.
+#[derive(Debug, Clone)]
+pub struct Deploys {
+    /// Where revisions are.
+    pub repository: Arc<Repository>,
+    /// Where the history is.
+    pub store: Store,
+    /// What carries them out.
+    pub engine: Engine,
+    /// The branch that is deployed when none is named.
+    pub branch: String,
+}
+
+type Started = (DeployId, Revision, Accepted);
+
+impl Deploys {
+    /// Starts a deploy of a revision that is named in any way git knows.
+    ///
+    /// # Errors
+    /// There is no such revision, it is no WordPress, or the fleet refuses.
+    pub async fn deploy(&self, request: &DeployRequest) -> Result<Started, Failure> {
+        let name = request.revision.as_deref().unwrap_or(&self.branch);
+        let revision = self.resolve(name).await?;
+        let order = Order {
+            cause: Cause::Command,
+            author: request.author.clone(),
+            is_forced: request.is_forced,
+            waits: request.waits,
+            ..self.order(&revision).await?
+        };
+        self.start(order).await
+    }
+
+    /// Starts a deploy of the release that served before this one, or of a named one that settled
+    /// once.
+    ///
+    /// # Errors
+    /// There is none, or the fleet refuses.
+    pub async fn roll_back(&self, request: &RollbackRequest) -> Result<Started, Failure> {
+        let revision = match &request.to {
+            Some(name) => self.resolve(name).await?,
+            None => self.previous().await?,
+        };
+        let order = Order {
+            cause: Cause::Rollback,
+            author: request.author.clone(),
+            is_forced: request.is_forced,
+            waits: false,
+            ..self.order(&revision).await?
+        };
+        self.start(order).await
+    }
+
+    /// Starts the deploy of a revision that was pushed.
+    ///
+    /// # Errors
+    /// It is no WordPress, or the fleet refuses.
+    pub async fn push(&self, revision: &Revision, cause: Cause) -> Result<Started, Failure> {
+        let author =
+            self.repository.author(revision).await.unwrap_or_else(|_| "unknown".to_owned());
+        let order = Order { cause, author, waits: true, ..self.order(revision).await? };
+        self.start(order).await
+    }
+
+    /// Returns the first line of a commit's message.
+    pub async fn subject(&self, revision: &Revision) -> Option<String> {
+        self.repository.subject(revision).await.ok()
+    }
+
+    async fn start(&self, order: Order) -> Result<Started, Failure> {
+        let revision = order.release.revision.clone();
+        let (id, accepted) = self.engine.deploy(order).await?;
+        Ok((id, revision, accepted))
+    }
+
+    async fn resolve(&self, name: &str) -> Result<Revision, Failure> {
+        self.repository.resolve(name).await.map_err(|error| {
+            Failure::new(ErrorKind::Usage, chain(&error))
+                .with_hint("`flotilla releases` lists what was deployed; push new commits with `git push` first")
+        })
+    }
+
+    async fn order(&self, revision: &Revision) -> Result<Order, Failure> {
+        let versions = self.repository.versions(revision).await.map_err(|error| {
+            Failure::new(ErrorKind::Refused, chain(&error))
+                .with_hint("a revision must hold a whole WordPress, with wp-includes/ at its top")
+        })?;
+        let subject = self.subject(revision).await.unwrap_or_default();
+        Ok(Order {
+            release: Release { revision: revision.clone(), db_version: versions.db_version },
+            subject,
+            cause: Cause::Command,
+            author: String::new(),
+            is_forced: false,
+            waits: false,
+        })
+    }
+
+    /// Finds the newest release that settled and is not the one that serves.
+    async fn previous(&self) -> Result<Revision, Failure> {
+        let serving = self
+            .engine
+            .snapshots()
+            .borrow()
+            .fleet
+            .serving_release()
+            .map(|one| one.revision.clone());
+        let history = self
+            .store
+            .deploys(HISTORY_MAX)
+            .await
+            .map_err(|error| Failure::new(ErrorKind::Unavailable, chain(&error)))?;
+        history
+            .into_iter()
+            .filter(|record| record.outcome.as_ref().is_some_and(|outcome| outcome.is_settled()))
+            .map(|record| record.release.revision)
+            .find(|revision| Some(revision) != serving.as_ref())
+            .ok_or_else(|| {
+                Failure::new(ErrorKind::Refused, "there is no earlier release to go back to")
+                    .with_hint("`flotilla releases` lists all; `flotilla deploy REVISION` deploys any commit")
+            })
+    }
+}

@@ -1,0 +1,102 @@
+//! Makes a new site: code into the repository, WordPress into the database, the first deploy.
+//!
+//! Every step is skipped when it was done before, so it is simply run at each start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_core::api::SiteState;
+use flotilla_core::deploy::Cause;
+use flotilla_core::id::Revision;
+use tokio::sync::watch;
+
+use crate::deploys::Deploys;
+use crate::effects::chain;
+use crate::pushes::SEEN;
+use crate::source::Source;
+use crate::store::Store;
+use crate::workshop::{Install, Workshop};
+
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What a new site is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where WordPress comes from.
+    pub source: Source,
+    /// Where it is unpacked.
+    pub scratch: PathBuf,
+    /// What it is installed with.
+    pub install: Install,
+}
+
+/// Makes the site, trying again until it is made.
+pub async fn provision(
+    options: Options,
+    deploys: Deploys,
+    workshop: Arc<Workshop>,
+    store: Store,
+    progress: watch::Sender<SiteState>,
+) {
+    loop {
+        match attempt(&options, &deploys, &workshop, &store, &progress).await {
+            Ok(()) => {
+                progress.send_replace(SiteState::Made);
+                return;
+            }
+            Err(message) => {
+                tracing::error!(message, "The site cannot be made; trying again");
+                progress.send_replace(SiteState::Failed { message });
+            }
+        }
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+}
+
+async fn attempt(
+    options: &Options,
+    deploys: &Deploys,
+    workshop: &Workshop,
+    store: &Store,
+    progress: &watch::Sender<SiteState>,
+) -> Result<(), String> {
+    let text = |error: &dyn std::error::Error| chain(error);
+    let say = |what: String| drop(progress.send_replace(SiteState::Making { what }));
+    let fleet = store.fleet().await.map_err(|error| text(&error))?;
+    if fleet.serving_release().is_some() || fleet.deploy.is_some() {
+        return Ok(());
+    }
+    let revision = match deploys.repository.resolve(&deploys.branch).await {
+        Ok(revision) => revision,
+        Err(_unborn) => import(options, deploys, &say).await?,
+    };
+    say("Installing WordPress".to_owned());
+    workshop.check_out(&revision).await.map_err(|error| text(&error))?;
+    workshop.install(&options.install).await.map_err(|error| text(&error))?;
+    say("Starting the first release".to_owned());
+    store.set_fact(SEEN, revision.as_str().to_owned()).await.map_err(|error| text(&error))?;
+    deploys.push(&revision, Cause::Install).await.map_err(|failure| failure.message)?;
+    Ok(())
+}
+
+async fn import(
+    options: &Options,
+    deploys: &Deploys,
+    say: &impl Fn(String),
+) -> Result<Revision, String> {
+    say("Getting WordPress".to_owned());
+    let taken = options.source.take(&options.scratch, say).await.map_err(|error| chain(&error))?;
+    say(format!("Importing {}", taken.description));
+    let revision = deploys
+        .repository
+        .import(&taken.directory, &deploys.branch, &format!("Import {}", taken.description))
+        .await
+        .map_err(|error| chain(&error))?;
+    tracing::info!(
+        source = taken.description,
+        revision = revision.as_str(),
+        "The site's code was imported"
+    );
+    Ok(revision)
+}

@@ -1,0 +1,59 @@
+//! Deploys what was pushed: notices that the site's branch has moved, however it was moved.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_core::deploy::Cause;
+use flotilla_core::id::Revision;
+use tokio::sync::Notify;
+
+use crate::deploys::Deploys;
+use crate::store::Store;
+
+/// How often the branch is looked at when nobody says that it moved: a push over the file system
+/// does not pass through the foreman.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// The fact that holds the revision that was last taken from the branch.
+pub const SEEN: &str = "branch_seen";
+
+/// Follows the branch for ever.
+pub async fn follow_branch(deploys: Deploys, store: Store, pushed: Arc<Notify>) {
+    loop {
+        tokio::select! {
+            () = pushed.notified() => {}
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+        activate(&deploys, &store).await;
+    }
+}
+
+async fn activate(deploys: &Deploys, store: &Store) {
+    let Ok(tip) = deploys.repository.resolve(&deploys.branch).await else { return };
+    let seen = match store.fact(SEEN).await {
+        Ok(seen) => seen,
+        Err(error) => return tracing::error!(%error, "The foreman's store failed"),
+    };
+    if seen.as_deref() == Some(tip.as_str()) {
+        return;
+    }
+    start(deploys, &tip).await;
+    // Also when it was refused: the next push is the next try.
+    if let Err(error) = store.set_fact(SEEN, tip.as_str().to_owned()).await {
+        tracing::error!(%error, "The foreman's store failed");
+    }
+}
+
+async fn start(deploys: &Deploys, tip: &Revision) {
+    match deploys.push(tip, Cause::Push).await {
+        Ok((id, ..)) => {
+            tracing::info!(deploy = id.0, revision = tip.as_str(), "A push starts a deploy")
+        }
+        Err(failure) => {
+            tracing::warn!(
+                revision = tip.as_str(),
+                reason = failure.message,
+                "A push is not deployed"
+            );
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Runs a foreman: opens what it keeps, starts its tasks, serves its interface.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_core::api::SiteState;
+use flotilla_core::api::SlotSettings;
+use flotilla_core::deploy::Policy;
+use flotilla_core::id::Token;
+use flotilla_host::files::{FileError, make_directory};
+use flotilla_host::tasks::Tasks;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+
+use crate::api::{self, Api};
+use crate::auth::Doorman;
+use crate::bundle::Bundles;
+use crate::deploys::Deploys;
+use crate::effects::{Balancer, Effects};
+use crate::engine::Engine;
+use crate::provision::{self, provision};
+use crate::pushes::follow_branch;
+use crate::repository::{Repository, RepositoryError};
+use crate::settings::digest;
+use crate::smart_http;
+use crate::smoke::Smoke;
+use crate::store::{Store, StoreError};
+use crate::workshop::{self, Workshop};
+
+/// Everything a foreman is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The directory it may fill.
+    pub directory: PathBuf,
+    /// Where its interface listens; loopback only, because it speaks without TLS.
+    pub listen: SocketAddr,
+    /// What the operator authenticates with.
+    pub operator_token: Token,
+    /// Where the balancer is controlled.
+    pub balancer_control: SocketAddr,
+    /// What the foreman authenticates with there.
+    pub balancer_token: Token,
+    /// Where the balancer serves visitors.
+    pub balancer: SocketAddr,
+    /// The site's URL.
+    pub site_url: String,
+    /// The branch that is the site.
+    pub branch: String,
+    /// Whether a push is deployed.
+    pub deploys_pushes: bool,
+    /// The limits of deploys.
+    pub policy: Policy,
+    /// How many instances the configuration wants.
+    pub instances: u16,
+    /// How long a database upgrade may take.
+    pub upgrade_timeout: Duration,
+    /// What slots need besides the code.
+    pub settings: SlotSettings,
+    /// The workshop.
+    pub workshop: workshop::Options,
+    /// What a new site is made of.
+    pub site: provision::Options,
+}
+
+/// Says why a foreman does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ForemanError {
+    /// Its address would be open to other machines.
+    #[error(
+        "`foreman.listen` is `{0}`, which other machines can reach, but the interface has no TLS"
+    )]
+    OpenAddress(SocketAddr),
+    /// Its address is taken.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file is in the way.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The repository cannot be used.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The HTTP client cannot be made.
+    #[error("cannot make an HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// The interface broke.
+    #[error("the interface broke")]
+    Serve(#[source] std::io::Error),
+}
+
+/// The fact that holds the number of instances that was last taken from the configuration.
+const INSTANCES_CONFIGURED: &str = "instances_configured";
+
+/// Runs a foreman until it is told to stop.
+///
+/// # Errors
+/// It cannot start, or its interface broke.
+pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
+    let listener = listen(options.listen).await?;
+    make_directory(&options.directory)?;
+    let store = Store::open(&options.directory.join("foreman.db"))?;
+    let git_dir = options.directory.join("site.git");
+    let repository = Arc::new(Repository::open(&git_dir).await?);
+    let workshop = Arc::new(Workshop::open(options.workshop.clone())?);
+    let effects = effects(&options, &workshop)?;
+    let engine = Engine::start(store.clone(), effects, options.policy, tasks).await?;
+    take_size(&engine, &store, options.instances).await?;
+    let branch = options.branch.clone();
+    let deploys = Deploys { repository, store: store.clone(), engine: engine.clone(), branch };
+    let (progress, site) = watch::channel(SiteState::Making { what: "Starting".to_owned() });
+    let site_options = options.site.clone();
+    let making = provision(site_options, deploys.clone(), workshop, store.clone(), progress);
+    spawn_until_stopped(tasks, "make_site", making);
+    let pushed = Arc::new(Notify::new());
+    if options.deploys_pushes {
+        let following = follow_branch(deploys.clone(), store.clone(), Arc::clone(&pushed));
+        spawn_until_stopped(tasks, "follow_branch", following);
+    }
+    let api = Api {
+        engine,
+        deploys,
+        doorman: Doorman::new(&options.operator_token, store.clone()),
+        store,
+        bundles: Arc::new(Bundles::new(&git_dir, &options.directory.join("bundles"))),
+        settings_digest: digest(&options.settings),
+        settings: Arc::new(options.settings),
+        site_url: options.site_url,
+        site,
+    };
+    let stopping = tasks.stopping();
+    axum::serve(listener, api::router(api, smart_http::router(&git_dir, pushed)))
+        .with_graceful_shutdown(async move { stopping.cancelled().await })
+        .await
+        .map_err(ForemanError::Serve)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ForemanError> {
+    if !address.ip().is_loopback() {
+        return Err(ForemanError::OpenAddress(address));
+    }
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ForemanError::Listen { address, source })?;
+    tracing::info!(%address, "The foreman listens");
+    Ok(listener)
+}
+
+fn effects(options: &Options, workshop: &Arc<Workshop>) -> Result<Effects, ForemanError> {
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(ForemanError::Client)?;
+    let settings = &options.settings;
+    Ok(Effects {
+        balancer: Balancer {
+            control: options.balancer_control,
+            token: options.balancer_token.clone(),
+            client: client.clone(),
+        },
+        workshop: Arc::clone(workshop),
+        smoke: Smoke {
+            balancer: options.balancer,
+            site_host: settings.site_host.clone(),
+            site_scheme: settings.site_scheme.clone(),
+            paths: settings.smoke.clone(),
+            timeout: Duration::from_millis(settings.smoke_timeout_millis),
+            client,
+        },
+        upgrade_timeout: options.upgrade_timeout,
+    })
+}
+
+/// Takes the number of instances from the configuration when it was changed there; otherwise what
+/// `flotilla scale` set stays.
+async fn take_size(engine: &Engine, store: &Store, wanted: u16) -> Result<(), ForemanError> {
+    let wanted_text = wanted.to_string();
+    if store.fact(INSTANCES_CONFIGURED).await?.as_ref() == Some(&wanted_text) {
+        return Ok(());
+    }
+    if engine.resize(wanted).await.is_ok() {
+        store.set_fact(INSTANCES_CONFIGURED, wanted_text).await?;
+    }
+    Ok(())
+}
+
+fn spawn_until_stopped(
+    tasks: &Tasks,
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    let stopping = tasks.stopping();
+    tasks.spawn(name, async move {
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = work => {}
+        }
+    });
+}

@@ -1,0 +1,100 @@
+//! What every slot needs besides the code, made from the configuration and the secrets.
+
+use std::net::SocketAddr;
+
+use flotilla_core::api::SlotSettings;
+use flotilla_core::config::Config;
+use flotilla_core::template::{TemplateError, php_quote, render};
+use sha2::{Digest, Sha256};
+
+use crate::secrets::Secrets;
+
+const WP_CONFIG: &str = include_str!("../../../templates/wp-config.php");
+
+/// How PHP reaches the database.
+#[derive(Debug, Clone)]
+pub struct DatabaseLogin {
+    /// Host and port.
+    pub host: String,
+    /// The database.
+    pub name: String,
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+/// Makes the settings of all slots.
+///
+/// # Errors
+/// A value would change the meaning of `wp-config.php`.
+pub fn slot_settings(
+    config: &Config,
+    site_url: &str,
+    login: &DatabaseLogin,
+    secrets: &Secrets,
+    session_nodes: &[SocketAddr],
+    php_user: &str,
+) -> Result<SlotSettings, TemplateError> {
+    let (scheme, host) = site_url.split_once("://").unwrap_or(("http", site_url));
+    let nodes: Vec<String> = session_nodes.iter().map(ToString::to_string).collect();
+    Ok(SlotSettings {
+        wp_config: wp_config(config, site_url, login, secrets)?,
+        site_host: host.to_owned(),
+        site_scheme: scheme.to_owned(),
+        php_user: php_user.to_owned(),
+        php_workers: config.php.workers,
+        php_memory_bytes: config.php.memory_limit.bytes(),
+        opcache_bytes: config.php.opcache_memory.bytes(),
+        php_time_limit_seconds: config.php.max_execution_time.as_secs(),
+        upload_bytes_max: config.php.upload_max_size.bytes(),
+        session_lifetime_seconds: config.php.session_lifetime.as_secs(),
+        session_nodes: nodes.join(","),
+        timezone: config.site.timezone.clone(),
+        smoke: config.deploy.smoke.clone(),
+        smoke_timeout_millis: u64::try_from(config.deploy.smoke_timeout.as_millis())
+            .unwrap_or(u64::MAX),
+        warm_scripts_max: config.deploy.warm_scripts_max,
+    })
+}
+
+/// Names one state of the settings, so that an agent sees when they change.
+#[must_use]
+pub fn digest(settings: &SlotSettings) -> String {
+    let text = serde_json::to_vec(settings).unwrap_or_default();
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn wp_config(
+    config: &Config,
+    site_url: &str,
+    login: &DatabaseLogin,
+    secrets: &Secrets,
+) -> Result<String, TemplateError> {
+    let salts: Vec<String> = secrets.salts.iter().map(|salt| php_quote(salt.reveal())).collect();
+    let [auth, secure_auth, logged_in, nonce, auth_salt, secure_salt, logged_in_salt, nonce_salt] =
+        salts.as_slice()
+    else {
+        return Err(TemplateError::UnknownPlaceholder("auth_key".to_owned()));
+    };
+    render(
+        WP_CONFIG,
+        &[
+            ("db_name", &php_quote(&login.name)),
+            ("db_user", &php_quote(&login.user)),
+            ("db_password", &php_quote(&login.password)),
+            ("db_host", &php_quote(&login.host)),
+            ("table_prefix", &php_quote(&config.database.table_prefix)),
+            ("auth_key", auth),
+            ("secure_auth_key", secure_auth),
+            ("logged_in_key", logged_in),
+            ("nonce_key", nonce),
+            ("auth_salt", auth_salt),
+            ("secure_auth_salt", secure_salt),
+            ("logged_in_salt", logged_in_salt),
+            ("nonce_salt", nonce_salt),
+            ("home", &php_quote(site_url)),
+            ("environment_type", &php_quote("production")),
+        ],
+    )
+}

@@ -1,0 +1,218 @@
+//! The foreman's own copy of the site: where WordPress is installed, upgraded and asked by WP-CLI.
+//!
+//! It shows PHP the same absolute paths as a slot does. One piece of work at a time.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use flotilla_core::id::Revision;
+use flotilla_core::layout;
+use flotilla_host::command::{Command, CommandError};
+use flotilla_host::files::{Access, FileError, make_directory, write_atomic};
+use flotilla_host::git::{Git, GitError, Keep, Worktree};
+use flotilla_host::inside::Inside;
+use flotilla_host::room::{Bind, Room};
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
+const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Says what the workshop could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkshopError {
+    /// The revision cannot be checked out.
+    #[error("cannot check out the workshop")]
+    Checkout(#[from] GitError),
+    /// A file is in the way.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// PHP failed.
+    #[error("`{script}` failed")]
+    Php {
+        /// The script.
+        script: &'static str,
+        /// How.
+        source: CommandError,
+    },
+}
+
+/// Where the workshop is and who works in it.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The directory it may fill.
+    pub directory: PathBuf,
+    /// The directory of uploaded media.
+    pub media: PathBuf,
+    /// The command line PHP.
+    pub php: PathBuf,
+    /// The user PHP runs as where the foreman is root.
+    pub php_user: Option<String>,
+}
+
+/// What the workshop works with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where it is.
+    pub place: Place,
+    /// The site's bare repository.
+    pub git_dir: PathBuf,
+    /// This program.
+    pub own_program: PathBuf,
+    /// The generated `wp-config.php`.
+    pub wp_config: String,
+}
+
+/// The workshop.
+#[derive(Debug)]
+pub struct Workshop {
+    options: Options,
+    busy: Mutex<()>,
+}
+
+/// What WordPress is installed with.
+#[derive(Debug, Clone, Serialize)]
+pub struct Install {
+    /// The site's title.
+    pub title: String,
+    /// The first administrator's login name.
+    pub user: String,
+    /// The administrator's address.
+    pub email: String,
+    /// The administrator's password.
+    pub password: String,
+    /// The site's URL.
+    pub url: String,
+    /// WordPress' locale, such as `de_DE`.
+    pub locale: String,
+    /// The site's time zone, such as `Europe/Berlin`.
+    pub timezone: String,
+}
+
+impl Workshop {
+    /// Prepares the workshop's directories; the site itself comes with the first check-out.
+    ///
+    /// # Errors
+    /// Names the file that cannot be written.
+    pub fn open(options: Options) -> Result<Self, FileError> {
+        let workshop = Self { options, busy: Mutex::new(()) };
+        for name in ["site", "php", "tmp", "log"] {
+            make_directory(&workshop.path(name))?;
+        }
+        make_directory(&workshop.options.place.media)?;
+        open_to_all(&workshop.path("tmp"))?;
+        write_wp_config(&workshop.path("wp-config.php"), &workshop.options)?;
+        for (name, content) in flotilla_host::php::SCRIPTS {
+            write_atomic(&workshop.path("php").join(name), content.as_bytes(), Access::Public)?;
+        }
+        Ok(workshop)
+    }
+
+    /// Brings the workshop to a revision.
+    ///
+    /// # Errors
+    /// git failed or a file is in the way.
+    pub async fn check_out(&self, revision: &Revision) -> Result<(), WorkshopError> {
+        let _alone = self.busy.lock().await;
+        self.check_out_alone(revision).await
+    }
+
+    async fn check_out_alone(&self, revision: &Revision) -> Result<(), WorkshopError> {
+        let git = Git::new(&self.options.git_dir);
+        let worktree = Worktree::new(git, "workshop", self.path("site"));
+        if worktree.checked_out().await.as_ref() != Some(revision) {
+            worktree.checkout(revision, &Keep::directories(["wp-content/uploads"])).await?;
+        }
+        Ok(())
+    }
+
+    /// Installs WordPress into the database, unless it is installed.
+    ///
+    /// # Errors
+    /// PHP failed; what it said is in the error.
+    pub async fn install(&self, install: &Install) -> Result<(), WorkshopError> {
+        let answers = serde_json::to_vec(install).unwrap_or_default();
+        self.run_script("install.php", answers, INSTALL_TIMEOUT).await?;
+        Ok(())
+    }
+
+    /// Upgrades the database with the code of a revision, if it needs it.
+    ///
+    /// # Errors
+    /// The check-out or PHP failed, or the time was up.
+    pub async fn upgrade_database(
+        &self,
+        revision: &Revision,
+        limit: Duration,
+    ) -> Result<(), WorkshopError> {
+        self.check_out(revision).await?;
+        self.run_script("upgrade.php", Vec::new(), limit).await?;
+        Ok(())
+    }
+
+    async fn run_script(
+        &self,
+        script: &'static str,
+        input: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Vec<u8>, WorkshopError> {
+        let _alone = self.busy.lock().await;
+        let inside = self.options.place.inside(vec![format!("{}/{script}", layout::PHP)]);
+        let spec = serde_json::to_string(&inside).unwrap_or_default();
+        let output = Command::new(&self.options.own_program)
+            .called(script)
+            .args(["internal", "inside", &spec])
+            .stdin(input)
+            .time_limit(limit)
+            .output_limit(OUTPUT_BYTES_MAX)
+            .run()
+            .await
+            .map_err(|source| WorkshopError::Php { script, source })?;
+        Ok(output.stdout)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.options.place.path(name)
+    }
+}
+
+impl Place {
+    /// Returns what has to be launched to run PHP's command line in the workshop.
+    #[must_use]
+    pub fn inside(&self, args: Vec<String>) -> Inside {
+        Inside {
+            program: self.php.clone(),
+            args,
+            directory: PathBuf::from(layout::SITE),
+            user: self.php_user.clone(),
+            room: self.room(),
+        }
+    }
+
+    fn room(&self) -> Room {
+        Room {
+            binds: vec![
+                Bind::read_only(self.path("site"), layout::SITE),
+                Bind::read_only(self.path("wp-config.php"), layout::WP_CONFIG),
+                Bind::read_only(self.path("php"), layout::PHP),
+                Bind::writable(self.path("log"), layout::LOG),
+                Bind::writable(self.media.clone(), layout::UPLOADS),
+            ],
+            tmp: Some(self.path("tmp")),
+            has_own_pids: false,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+fn write_wp_config(path: &Path, options: &Options) -> Result<(), FileError> {
+    write_atomic(path, options.wp_config.as_bytes(), Access::Private)?;
+    flotilla_host::ownership::give_to(path, options.place.php_user.as_deref())
+}
+
+fn open_to_all(path: &Path) -> Result<(), FileError> {
+    flotilla_host::ownership::set_mode(path, 0o1777)
+}

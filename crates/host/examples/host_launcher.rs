@@ -1,0 +1,47 @@
+//! The `internal` subcommands that services need, and nothing else, for the tests of this crate.
+
+use std::error::Error;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use flotilla_host::{init, inside, launch};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut source = error.source();
+            while let Some(error) = source {
+                text = format!("{text}: {error}");
+                source = error.source();
+            }
+            // Nobody is left to tell when the standard error is closed.
+            drop(writeln!(std::io::stderr(), "{text}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<i32, Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["internal", "launch", spec] => {
+            Err(launch::become_program(&serde_json::from_str(spec)?).into())
+        }
+        ["internal", "inside", spec] => {
+            Err(inside::become_inside(&serde_json::from_str(spec)?).into())
+        }
+        ["internal", "init", spec] => {
+            let own_program = std::env::current_exe()?;
+            Ok(init::run_outer(Path::new(&own_program), spec)?)
+        }
+        ["internal", "init-inner", spec] => {
+            init::run_inner(&serde_json::from_str(spec)?)?;
+            Ok(0)
+        }
+        _ => Err("unknown arguments".into()),
+    }
+}

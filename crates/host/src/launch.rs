@@ -1,0 +1,254 @@
+//! Becoming another program: own session, lock, log, user, and a private view of the file system.
+//!
+//! A service is started as `flotilla internal launch SPEC`. That process is single-threaded; it
+//! arranges everything and then becomes the program. It takes a lock on a file that the program
+//! inherits, so "the lock is held" means "it or a child of it lives", whoever started it. Nothing
+//! else is inherited: a service that was started by another one must not keep that one's lock.
+//!
+//! The lock belongs to the open file (`F_OFD_SETLK`), because asking who holds such a lock does not
+//! take it for a moment, as a try would.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
+use nix::unistd::{Gid, Uid, User, close, setgid, setgroups, setsid, setuid};
+use serde::{Deserialize, Serialize};
+
+use crate::room::{Room, RoomError};
+
+/// Log files are moved aside at start when they have grown over this size.
+const LOG_BYTES_MAX: u64 = 50 * 1024 * 1024;
+/// How often a lock file is read again while its holder has not yet written its process id.
+const HOLDER_READS_MAX: u32 = 10_000;
+
+/// What to become, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The program's file.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<(String, String)>,
+    /// Its working directory.
+    pub directory: PathBuf,
+    /// The file whose lock says that it lives; its content is the process id.
+    pub lock: PathBuf,
+    /// Where its output is appended.
+    pub log: PathBuf,
+    /// The user to run as; only root can change it.
+    pub user: Option<String>,
+    /// A private view of the file system.
+    pub room: Option<Room>,
+}
+
+/// Says why a program could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// It runs already.
+    #[error("`{0}` is locked: it runs already")]
+    Running(PathBuf),
+    /// A file is in the way.
+    #[error("cannot open `{path}`")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no such user.
+    #[error("there is no user `{0}` on this machine")]
+    User(String),
+    /// The kernel refused.
+    #[error("cannot {action}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The private view could not be made.
+    #[error(transparent)]
+    Room(#[from] RoomError),
+    /// The program could not be executed.
+    #[error("cannot run `{program}`")]
+    Execute {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Does what the specification says and becomes the program; returns only when that failed.
+///
+/// Must be the first thing that a process does: every open file but the standard ones is closed.
+/// Whoever starts it learns from its standard error, which the program does not inherit, why it
+/// failed, and from the end of that stream that it did not.
+#[must_use]
+pub fn become_program(launch: &Launch) -> LaunchError {
+    match prepare(launch) {
+        Err(error) => error,
+        Ok(mut command) => {
+            LaunchError::Execute { program: launch.program.clone(), source: command.exec() }
+        }
+    }
+}
+
+fn prepare(launch: &Launch) -> Result<std::process::Command, LaunchError> {
+    close_inherited()
+        .map_err(|source| LaunchError::System { action: "list the open files", source })?;
+    let log = open_log(&launch.log)?;
+    // A process that was started in a terminal must survive it; and the session's number, which is
+    // the process id in the lock file, is not given to a stranger while a child still lives.
+    let _ = setsid();
+    hold_lock(&launch.lock)?;
+    let identity = launch.user.as_deref().map(find_user).transpose()?;
+    let is_own_program = is_own_program(&launch.program);
+    if let Some(room) = &launch.room {
+        room.enter()?;
+    }
+    if let Some((uid, gid)) = identity.filter(|_| Uid::effective().is_root()) {
+        let system =
+            |action| move |errno: nix::Error| LaunchError::System { action, source: errno.into() };
+        setgroups(&[gid]).map_err(system("set the groups"))?;
+        setgid(gid).map_err(system("set the group"))?;
+        setuid(uid).map_err(system("set the user"))?;
+    }
+    #[expect(clippy::disallowed_methods, reason = "this process becomes the command")]
+    let mut command = std::process::Command::new(reachable(&launch.program, is_own_program));
+    let errors = log
+        .try_clone()
+        .map_err(|source| LaunchError::System { action: "share the log", source })?;
+    command
+        .args(&launch.args)
+        .env_clear()
+        .envs(launch.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
+        .current_dir(&launch.directory)
+        .stdin(std::process::Stdio::null())
+        .stdout(log)
+        .stderr(errors);
+    Ok(command)
+}
+
+/// Returns whether a program is the one that this process runs.
+pub(crate) fn is_own_program(program: &Path) -> bool {
+    std::env::current_exe().is_ok_and(|own| own == program)
+}
+
+/// Returns the program's path, or for this process' own program one that always leads to it: inside
+/// a room it may be covered, or lie where the new user cannot look.
+pub(crate) fn reachable(program: &Path, is_own_program: bool) -> &Path {
+    if is_own_program && fs::metadata(program).is_err() {
+        Path::new("/proc/self/exe")
+    } else {
+        program
+    }
+}
+
+fn close_inherited() -> io::Result<()> {
+    let open: Vec<i32> = fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for number in open.into_iter().filter(|number| *number > libc::STDERR_FILENO) {
+        // The listing's own descriptor is among them and closed already.
+        let _ = close(number);
+    }
+    Ok(())
+}
+
+/// Takes the lock of a file for the rest of this process and of what it becomes.
+fn hold_lock(path: &Path) -> Result<(), LaunchError> {
+    let open_error = |source| LaunchError::Open { path: path.to_owned(), source };
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(open_error)?;
+    match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+        Ok(_) => {}
+        Err(Errno::EAGAIN | Errno::EACCES) => return Err(LaunchError::Running(path.to_owned())),
+        Err(errno) => return Err(open_error(errno.into())),
+    }
+    file.set_len(0).map_err(open_error)?;
+    writeln!(file, "{}", std::process::id()).map_err(open_error)?;
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))
+        .map_err(|errno| LaunchError::System { action: "keep the lock", source: errno.into() })?;
+    // The descriptor stays open on purpose: closing it would free the lock.
+    std::mem::forget(OwnedFd::from(file));
+    Ok(())
+}
+
+fn whole_file(kind: i32) -> libc::flock {
+    let short = |number: i32| i16::try_from(number).unwrap_or_default();
+    libc::flock {
+        l_type: short(kind),
+        l_whence: short(libc::SEEK_SET),
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+fn open_log(path: &Path) -> Result<File, LaunchError> {
+    if fs::metadata(path).is_ok_and(|meta| meta.len() > LOG_BYTES_MAX) {
+        // Losing one old log is better than not starting.
+        drop(fs::rename(path, path.with_extension("log.1")));
+    }
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(|source| LaunchError::Open { path: path.to_owned(), source })
+}
+
+/// Looks a user up.
+///
+/// # Errors
+/// There is no such user.
+pub fn find_user(name: &str) -> Result<(Uid, Gid), LaunchError> {
+    match User::from_name(name) {
+        Ok(Some(user)) => Ok((user.uid, user.gid)),
+        _ => Err(LaunchError::User(name.to_owned())),
+    }
+}
+
+/// Returns the process id of whoever took a lock; `None` when nobody holds it.
+///
+/// The process itself may be dead while a child of it still holds the lock.
+///
+/// # Errors
+/// The lock file cannot be read, or its holder does not say who it is.
+pub fn lock_holder(path: &Path) -> io::Result<Option<i32>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    for _ in 0..HOLDER_READS_MAX {
+        let mut lock = whole_file(libc::F_WRLCK);
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+        if i32::from(lock.l_type) == libc::F_UNLCK {
+            return Ok(None);
+        }
+        let content = fs::read_to_string(path)?;
+        let pid = content.strip_suffix('\n').and_then(|number| number.parse().ok());
+        if let Some(pid) = pid.filter(|pid| *pid > 1) {
+            return Ok(Some(pid));
+        }
+        // It takes the lock first and writes right after.
+        std::thread::yield_now();
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("`{}` is locked by an unknown process", path.display()),
+    ))
+}

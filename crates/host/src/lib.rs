@@ -1,0 +1,16 @@
+//! What the acting rooms share to touch the machine: bounded commands, git, private rooms for
+//! child processes, tasks that are awaited.
+
+pub mod fastcgi;
+pub mod files;
+pub mod init;
+pub mod inside;
+pub mod launch;
+pub mod ownership;
+pub mod php;
+pub mod room;
+pub mod session;
+pub mod command;
+pub mod git;
+pub mod tasks;
+pub mod unit;

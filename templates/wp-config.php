@@ -1,0 +1,51 @@
+<?php
+/**
+ * WordPress' configuration of this site: generated, the same on every instance, never in git.
+ *
+ * It lies one directory above the code, where WordPress looks when the code brings none.
+ */
+
+define( 'DB_NAME', {{db_name}} );
+define( 'DB_USER', {{db_user}} );
+define( 'DB_PASSWORD', {{db_password}} );
+define( 'DB_HOST', {{db_host}} );
+define( 'DB_CHARSET', 'utf8mb4' );
+define( 'DB_COLLATE', '' );
+
+$table_prefix = {{table_prefix}};
+
+define( 'AUTH_KEY', {{auth_key}} );
+define( 'SECURE_AUTH_KEY', {{secure_auth_key}} );
+define( 'LOGGED_IN_KEY', {{logged_in_key}} );
+define( 'NONCE_KEY', {{nonce_key}} );
+define( 'AUTH_SALT', {{auth_salt}} );
+define( 'SECURE_AUTH_SALT', {{secure_auth_salt}} );
+define( 'LOGGED_IN_SALT', {{logged_in_salt}} );
+define( 'NONCE_SALT', {{nonce_salt}} );
+
+define( 'WP_HOME', {{home}} );
+define( 'WP_SITEURL', {{home}} );
+define( 'WP_ENVIRONMENT_TYPE', {{environment_type}} );
+
+define( 'WP_DEBUG', false );
+define( 'WP_DEBUG_DISPLAY', false );
+
+// The code of an instance is read-only and replaced as a whole: until there is a workshop, where
+// wp-admin may change code, a change reaches the fleet only as a deploy.
+define( 'DISALLOW_FILE_MODS', true );
+define( 'AUTOMATIC_UPDATER_DISABLED', true );
+// Without it WordPress would try FTP for the files it may not write, and plugins break on that.
+define( 'FS_METHOD', 'direct' );
+
+// On the command line there is no request. HTTPS is told by nginx, from the hop it trusts.
+if ( PHP_SAPI === 'cli' && empty( $_SERVER['HTTP_HOST'] ) ) {
+	$_SERVER['HTTP_HOST'] = preg_replace( '~^[a-z]+://([^/]+).*$~i', '$1', WP_HOME );
+	if ( 0 === stripos( WP_HOME, 'https:' ) ) {
+		$_SERVER['HTTPS'] = 'on';
+	}
+}
+
+if ( ! defined( 'ABSPATH' ) ) {
+	define( 'ABSPATH', '/srv/flotilla/site/' );
+}
+require_once ABSPATH . 'wp-settings.php';
