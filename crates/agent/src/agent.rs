@@ -111,7 +111,6 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
         .build()
         .map_err(AgentError::Client)?;
     let (news, replies) = watch::channel(None);
-    tasks.spawn("sync", sync(foreman.clone(), reports, news, tasks.stopping()));
     for name in SlotName::ALL {
         let (slot, report) = (slots.get(name).clone(), report.clone());
         tasks.spawn("watch_slot", watch_slot(slot, report, tasks.stopping()));
@@ -127,18 +126,27 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
         memory,
         gates: Slots::default(),
     };
-    agent.run(replies, tasks.clone()).await;
+    agent.run(reports, news, replies, tasks.clone()).await;
     Ok(())
 }
 
 impl Agent {
-    async fn run(mut self, mut replies: watch::Receiver<Option<Arc<SyncReply>>>, tasks: Tasks) {
+    async fn run(
+        mut self,
+        reports: watch::Receiver<AgentReport>,
+        news: watch::Sender<Option<Arc<SyncReply>>>,
+        mut replies: watch::Receiver<Option<Arc<SyncReply>>>,
+        tasks: Tasks,
+    ) {
         let stopping = tasks.stopping();
         for name in SlotName::ALL {
             let (slot, gate) = (self.slots.get(name).clone(), Arc::clone(self.gates.get(name)));
             tasks.spawn("keep_slot", keep_slot(slot, gate, tasks.stopping()));
         }
+        // Before the first report: one that says "nothing is ready yet" would take an instance out
+        // of service whose slots have served all the time.
         self.bring_up().await;
+        tasks.spawn("sync", sync(self.foreman.clone(), reports, news, tasks.stopping()));
         let mut retry = PREPARE_RETRY_FIRST;
         let mut is_retry_due = false;
         loop {

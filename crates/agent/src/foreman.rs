@@ -96,10 +96,11 @@ impl Foreman {
         to: &Revision,
         file: &Path,
     ) -> Result<(), ForemanError> {
-        let mut url = format!("{}/{to}", self.url(BUNDLES_PATH));
-        if let Some(from) = from {
-            url.push_str(&format!("?from={from}"));
-        }
+        let bundle = format!("{}/{to}", self.url(BUNDLES_PATH));
+        let url = match from {
+            Some(from) => format!("{bundle}?from={from}"),
+            None => bundle,
+        };
         let mut response = self.send(self.client.get(url)).await?;
         let mut output = tokio::fs::File::create(file).await.map_err(ForemanError::Store)?;
         while let Some(chunk) = response.chunk().await.map_err(ForemanError::Unreachable)? {

@@ -13,6 +13,7 @@ use http::HeaderValue;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -52,6 +53,8 @@ pub(crate) struct Visitor {
     pub(crate) is_trusted: bool,
     /// Why the body of the present request could not be sent on.
     pub(crate) body_failure: Cell<Option<BodyFailure>>,
+    /// Whether the present request came with a body.
+    pub(crate) has_body: Cell<bool>,
     /// Set when both sides have agreed to leave HTTP.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
     traffic: Rc<Traffic>,
@@ -72,6 +75,7 @@ impl Visitor {
             peer_text: peer_text.unwrap_or_else(|_error| HeaderValue::from_static("unknown")),
             is_trusted,
             body_failure: Cell::new(None),
+            has_body: Cell::new(false),
             tunnel: RefCell::new(None),
             traffic: Rc::default(),
             phase: Cell::new(Phase::Idle),
@@ -180,6 +184,10 @@ impl Visitor {
     }
 }
 
+/// How long a connection is kept for what a visitor still sends after the last answer.
+const LINGER_LIMIT: Duration = Duration::from_secs(5);
+const LINGER_BUFFER_BYTES: usize = 16 * 1024;
+
 /// Stands for "no deadline": a wait that has one sets it.
 const FAR: Duration = Duration::from_secs(3600);
 
@@ -232,10 +240,22 @@ pub(crate) async fn serve(lane: Rc<Lane>, stream: TcpStream, peer: SocketAddr) {
             if let Some(tunnel) = tunnel {
                 let parts = connection.into_parts();
                 tunnel.run(parts.io.into_inner(), parts.read_buf).await;
+            } else if visitor.has_body.get() {
+                linger(connection.into_parts().io.into_inner()).await;
             }
         }
         Some(Err(error)) => tracing::debug!(%error, "A visitor connection ended"),
         None => tracing::debug!("A visitor connection was too slow"),
+    }
+}
+
+/// Takes what the visitor still sends after the last answer: closing with unread bytes would reset
+/// the connection, and the visitor would never see why the body was refused.
+async fn linger(mut stream: WatchedStream) {
+    let mut sink = vec![0; LINGER_BUFFER_BYTES];
+    let drain = async { while matches!(stream.read(&mut sink).await, Ok(1..)) {} };
+    if tokio::time::timeout(LINGER_LIMIT, drain).await.is_err() {
+        tracing::debug!("A visitor went on sending after the answer");
     }
 }
 

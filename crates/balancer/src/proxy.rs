@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, Request, Response, request};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
 use crate::connection::Visitor;
@@ -26,6 +26,7 @@ pub(crate) async fn answer(
 ) -> Result<Response<ResponseBody>, Infallible> {
     visitor.begin_service();
     let (head, body) = request.into_parts();
+    visitor.has_body.set(!body.is_end_stream());
     let (method, uri) = (head.method.clone(), head.uri.clone());
     let mut record = Record::begin(Rc::clone(&lane), Rc::clone(&visitor), method, uri);
     let outcome = pass_on(&lane, &visitor, head, body, &mut record).await;

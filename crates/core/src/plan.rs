@@ -19,6 +19,9 @@ use crate::table::{BalancerStatus, Hold, Table, Upstream};
 pub const RESPONSES_TO_JUDGE_MIN: u64 = 20;
 /// After this long, a hold goes on when PHP is idle even if slow downloads still run.
 const HOLD_DOWNLOADS_AFTER: Duration = Duration::from_secs(2);
+/// A request waits a little longer at the balancer than a deploy holds: it shall see the end of the
+/// hold, not an error.
+const HOLD_MARGIN: Duration = Duration::from_secs(5);
 const WORKERS_MAX_UNKNOWN: u16 = 1;
 
 /// The newest report of an agent.
@@ -356,7 +359,7 @@ impl Step<'_> {
             Phase::Upgrading => self.needs_hold(deploy),
             _ => false,
         });
-        let limit_millis = u64::try_from(self.policy.hold_limit.as_millis()).unwrap_or(u64::MAX);
+        let limit_millis = u64::try_from((self.policy.hold_limit + HOLD_MARGIN).as_millis()).unwrap_or(u64::MAX);
         let Some(release) = self.fleet.serving_release() else { return };
         let wanted = Table {
             version: self.fleet.table.version,

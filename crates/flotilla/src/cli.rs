@@ -6,10 +6,22 @@ use clap::{Parser, Subcommand};
 
 /// Runs a WordPress site on a fleet of small web instances as if it were one machine.
 #[derive(Debug, Parser)]
-#[command(name = "flotilla", version, max_term_width = 100, after_help = "Start with `flotilla up` in an empty directory.")]
+#[command(
+    name = "flotilla",
+    version,
+    max_term_width = 100,
+    after_help = "Start with `flotilla up` in an empty directory."
+)]
 pub(crate) struct Arguments {
     /// The site's directory: the one with flotilla.toml
-    #[arg(short = 'C', long, global = true, default_value = ".", value_name = "DIR", env = "FLOTILLA_DIRECTORY")]
+    #[arg(
+        short = 'C',
+        long,
+        global = true,
+        default_value = ".",
+        value_name = "DIR",
+        env = "FLOTILLA_DIRECTORY"
+    )]
     pub(crate) directory: PathBuf,
     /// What to do.
     #[command(subcommand)]

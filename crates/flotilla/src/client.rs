@@ -42,7 +42,10 @@ impl Client {
         self.send(self.http.post(self.url(DEPLOYS_PATH)).json(request)).await
     }
 
-    pub(crate) async fn roll_back(&self, request: &RollbackRequest) -> Result<DeployReply, Failure> {
+    pub(crate) async fn roll_back(
+        &self,
+        request: &RollbackRequest,
+    ) -> Result<DeployReply, Failure> {
         self.send(self.http.post(self.url(ROLLBACK_PATH)).json(request)).await
     }
 
@@ -53,17 +56,26 @@ impl Client {
     /// Returns a deploy once it is over, or as it is after a short while.
     pub(crate) async fn wait_for_deploy(&self, id: DeployId) -> Result<DeployRecord, Failure> {
         let wait = DEPLOY_WAIT.as_millis();
-        self.send(self.http.get(format!("{}/{id}?wait_millis={wait}", self.url(DEPLOYS_PATH)))).await
+        self.send(self.http.get(format!("{}/{id}?wait_millis={wait}", self.url(DEPLOYS_PATH))))
+            .await
     }
 
     pub(crate) async fn resize(&self, instances: u16) -> Result<Inventory, Failure> {
         self.send(self.http.put(self.url(SIZE_PATH)).json(&Resize { instances })).await
     }
 
-    async fn send<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Failure> {
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<T, Failure> {
         let silent = |error: reqwest::Error| {
-            failure::unavailable(format!("the foreman does not answer on {}: {error}", self.address))
-                .with_hint("is the fleet up? `flotilla up` starts it; `flotilla logs foreman` tells more")
+            failure::unavailable(format!(
+                "the foreman does not answer on {}: {error}",
+                self.address
+            ))
+            .with_hint(
+                "is the fleet up? `flotilla up` starts it; `flotilla logs foreman` tells more",
+            )
         };
         let response = request.bearer_auth(self.token.reveal()).send().await.map_err(silent)?;
         let status = response.status();

@@ -41,7 +41,9 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> anyhow::Resu
         Command::Releases { limit, .. } => {
             releases::run(&Site::open(directory)?, limit, printer).await?;
         }
-        Command::Status { watch, .. } => status::run(&Site::open(directory)?, watch, printer).await?,
+        Command::Status { watch, .. } => {
+            status::run(&Site::open(directory)?, watch, printer).await?;
+        }
         Command::Logs { part, lines, follow } => {
             logs::run(&Site::open(directory)?, part.as_deref(), lines, follow, printer).await?;
         }

@@ -79,9 +79,8 @@ pub(crate) async fn run(command: Internal, printer: &Printer) -> anyhow::Result<
         Internal::Foreman { data_dir } => foreman::run(&data_dir).await?,
         Internal::Balancer { data_dir } => balancer::run(&data_dir).await?,
         Internal::Agent { data_dir, instance } => {
-            let name = instance
-                .parse()
-                .map_err(|error| failure::configuration(format!("{error}")))?;
+            let name =
+                instance.parse().map_err(|error| failure::configuration(format!("{error}")))?;
             agent::run(&data_dir, name).await?;
         }
         Internal::Launch { .. }
@@ -94,8 +93,8 @@ pub(crate) async fn run(command: Internal, printer: &Printer) -> anyhow::Result<
 
 /// Sends what the part says to its log, as lines with fields.
 fn start_log(level: flotilla_core::config::LogLevel) {
-    let filter = EnvFilter::try_from_env("FLOTILLA_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(level.as_str()));
+    let filter =
+        EnvFilter::try_from_env("FLOTILLA_LOG").unwrap_or_else(|_| EnvFilter::new(level.as_str()));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
@@ -106,7 +105,9 @@ fn start_log(level: flotilla_core::config::LogLevel) {
 }
 
 /// Runs a part beside its tasks, and shuts both down in order at SIGTERM or when one fails.
-async fn run_with_tasks<T>(work: impl AsyncFnOnce(Tasks) -> anyhow::Result<T>) -> anyhow::Result<T> {
+async fn run_with_tasks<T>(
+    work: impl AsyncFnOnce(Tasks) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let tasks = Tasks::new();
     let stopping = tasks.stopping();
     let mut terminate = signal(SignalKind::terminate())?;

@@ -37,8 +37,11 @@ pub(crate) fn php_fpm(config: &Config) -> Result<PathBuf, Failure> {
         if path.is_file() {
             return Ok(path.clone());
         }
-        return Err(configuration(format!("`php.binary` in flotilla.toml names `{}`, which is not there", path.display()))
-            .with_hint("take the key out to use the newest php-fpm of this machine"));
+        return Err(configuration(format!(
+            "`php.binary` in flotilla.toml names `{}`, which is not there",
+            path.display()
+        ))
+        .with_hint("take the key out to use the newest php-fpm of this machine"));
     }
     Machine::this().php().map(|php| php.fpm).ok_or_else(|| missing("php-fpm"))
 }
@@ -62,7 +65,8 @@ pub(crate) fn php_identity(config: &Config) -> Result<(String, String), Failure>
             .with_hint("`php.user` in flotilla.toml names the user that PHP runs as")
     })?;
     let group = Group::from_gid(user.gid).ok().flatten();
-    let group = group.ok_or_else(|| configuration(format!("the group of `{}` has no name", user.name)))?;
+    let group =
+        group.ok_or_else(|| configuration(format!("the group of `{}` has no name", user.name)))?;
     Ok((user.name, group.name))
 }
 

@@ -132,7 +132,10 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_without_trailing_spaces() {
-        let rows = vec![vec!["web-1".to_owned(), "ok".to_owned()], vec!["web-10".to_owned(), String::new()]];
+        let rows = vec![
+            vec!["web-1".to_owned(), "ok".to_owned()],
+            vec!["web-10".to_owned(), String::new()],
+        ];
         assert_eq!(table(&["NAME", "STATE"], &rows), "NAME    STATE\nweb-1   ok\nweb-10");
     }
 

@@ -8,9 +8,14 @@ use crate::cli::Arguments;
 pub(crate) fn markdown() -> String {
     let mut root = Arguments::command();
     root.build();
-    let mut page = String::from("# Commands\n\nMade from the program itself; `cargo xtask reference` writes it anew.\n");
+    let mut page = String::from(
+        "# Commands\n\nMade from the program itself; `cargo xtask reference` writes it anew.\n",
+    );
     page.push_str(&section(&root));
-    for command in root.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help") {
+    for command in root
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set() && command.get_name() != "help")
+    {
         page.push_str(&section(command));
     }
     page.truncate(page.trim_end().len());
@@ -23,23 +28,31 @@ fn section(command: &Command) -> String {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let usage = command.render_usage().to_string().replace("Usage: ", "");
     let mut text = format!("\n## {name}\n\n{about}\n\n```text\n{usage}\n```\n");
-    let arguments: Vec<&Arg> =
-        command.get_arguments().filter(|argument| !argument.is_hide_set() && argument.get_id() != "help").collect();
-    if !arguments.is_empty() {
-        text.push_str("\n| argument | meaning |\n| --- | --- |\n");
+    let arguments: Vec<&Arg> = command
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set() && argument.get_id() != "help")
+        .collect();
+    if arguments.is_empty() {
+        return text;
     }
-    for argument in arguments {
-        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-        let default: Vec<String> = argument
-            .get_default_values()
-            .iter()
-            .filter(|_| argument.get_action().takes_values())
-            .map(|value| value.to_string_lossy().into_owned())
-            .collect();
-        let default = if default.is_empty() { String::new() } else { format!(" (default: `{}`)", default.join(" ")) };
-        text.push_str(&format!("| `{}` | {help}{default} |\n", shown(argument)));
-    }
+    text.push_str("\n| argument | meaning |\n| --- | --- |\n");
+    text.extend(arguments.into_iter().map(row));
     text
+}
+
+fn row(argument: &Arg) -> String {
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let default: Vec<String> = argument
+        .get_default_values()
+        .iter()
+        .filter(|_| argument.get_action().takes_values())
+        .map(|value| value.to_string_lossy().into_owned())
+        .collect();
+    let default = match default.is_empty() {
+        true => String::new(),
+        false => format!(" (default: `{}`)", default.join(" ")),
+    };
+    format!("| `{}` | {help}{default} |\n", shown(argument))
 }
 
 fn shown(argument: &Arg) -> String {

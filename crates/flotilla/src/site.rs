@@ -36,7 +36,9 @@ impl Site {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => {
-                return Err(configuration(format!("cannot read `{}`: {error}", file.display())).into());
+                return Err(
+                    configuration(format!("cannot read `{}`: {error}", file.display())).into()
+                );
             }
         };
         Self::with_text(directory, &file.display().to_string(), text)
@@ -44,19 +46,21 @@ impl Site {
 
     /// Reads the configuration that a running fleet was started with.
     pub(crate) fn of_data_dir(data_dir: &Path) -> anyhow::Result<Self> {
-        let file = data_dir.join(FILE_NAME);
+        let layout = Layout::new(data_dir)?;
+        let (file, origin) = (layout.configuration(), layout.origin());
         let text = std::fs::read_to_string(&file)
             .with_context(|| format!("cannot read `{}`", file.display()))?;
-        let directory = std::fs::read_to_string(data_dir.join("directory"))
-            .with_context(|| format!("cannot read `{}/directory`", data_dir.display()))?;
+        let directory = std::fs::read_to_string(&origin)
+            .with_context(|| format!("cannot read `{}`", origin.display()))?;
         let mut site =
             Self::with_text(PathBuf::from(directory), &file.display().to_string(), text)?;
-        site.layout = Layout::new(data_dir)?;
+        site.layout = layout;
         Ok(site)
     }
 
     fn with_text(directory: PathBuf, file: &str, text: String) -> anyhow::Result<Self> {
-        let config = Config::parse(file, &text).map_err(|errors| configuration(errors.to_string()))?;
+        let config =
+            Config::parse(file, &text).map_err(|errors| configuration(errors.to_string()))?;
         let layout = Layout::new(&config.data_dir(&directory))?;
         Ok(Self { directory, config, config_text: text, layout })
     }
@@ -66,8 +70,10 @@ impl Site {
         if self.config.target.kind == TargetKind::Local {
             return Ok(());
         }
-        Err(configuration("`target.kind` in flotilla.toml names a target that this version cannot run")
-            .with_hint("this version runs `kind = \"local\"`: the whole fleet on this machine"))
+        Err(configuration(
+            "`target.kind` in flotilla.toml names a target that this version cannot run",
+        )
+        .with_hint("this version runs `kind = \"local\"`: the whole fleet on this machine"))
     }
 
     /// Returns the foreman of the running fleet.

@@ -33,7 +33,8 @@ async fn activate(deploys: &Deploys, store: &Store) {
         Ok(seen) => seen,
         Err(error) => return tracing::error!(%error, "The foreman's store failed"),
     };
-    if seen.as_deref() == Some(tip.as_str()) {
+    // Until the site is made there is no fact, and the branch is the maker's.
+    if seen.is_none_or(|seen| seen == tip.as_str()) {
         return;
     }
     start(deploys, &tip).await;
@@ -46,7 +47,7 @@ async fn activate(deploys: &Deploys, store: &Store) {
 async fn start(deploys: &Deploys, tip: &Revision) {
     match deploys.push(tip, Cause::Push).await {
         Ok((id, ..)) => {
-            tracing::info!(deploy = id.0, revision = tip.as_str(), "A push starts a deploy")
+            tracing::info!(deploy = id.0, revision = tip.as_str(), "A push starts a deploy");
         }
         Err(failure) => {
             tracing::warn!(

@@ -81,8 +81,8 @@ pub fn random_token() -> Result<Token, SecretsError> {
 fn random_password() -> Result<Token, SecretsError> {
     let mut bytes = [0_u8; PASSWORD_LENGTH];
     getrandom::fill(&mut bytes).map_err(|_error| SecretsError::Random)?;
-    let letter = |byte: &u8| char::from(PASSWORD_LETTERS[usize::from(byte % 32)]);
-    Ok(Token::new(bytes.iter().map(letter).collect()))
+    let letter = |byte: &u8| PASSWORD_LETTERS.get(usize::from(byte % 32)).copied().map(char::from);
+    Ok(Token::new(bytes.iter().filter_map(letter).collect()))
 }
 
 #[cfg(test)]

@@ -83,6 +83,11 @@ pub enum SourceError {
     /// Debian's package cannot be had.
     #[error("could not get Debian's `wordpress` package")]
     Debian(#[source] CommandError),
+    /// apt has no mirror to take the suite from.
+    #[error(
+        "could not find a mirror for Debian's suite `{0}`: this machine's apt uses none of Debian"
+    )]
+    NoMirror(String),
     /// Debian's package is not as expected.
     #[error("Debian's `wordpress` package has the link `{0}` that leads nowhere")]
     DeadLink(String),

@@ -1,4 +1,4 @@
-//! The foreman's memory: one SQLite file. A transaction is the commit point of every decision.
+//! The foreman's memory: one `SQLite` file. A transaction is the commit point of every decision.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

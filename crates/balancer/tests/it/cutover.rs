@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use flotilla_core::slot::SlotName;
 use flotilla_core::table::REVISION_HEADER;
+use http::Method;
 use tokio::task::JoinSet;
 
 use crate::site::{Site, table, wait_until};
@@ -27,14 +28,15 @@ async fn no_request_that_begins_after_a_new_response_gets_an_old_one() {
     let responses = Arc::new(AtomicUsize::new(0));
     let is_over = Arc::new(AtomicBool::new(false));
     let mut visitors = JoinSet::new();
-    for _ in 0..VISITORS {
+    for number in 0..VISITORS {
+        let method = if number % 2 == 0 { Method::GET } else { Method::POST };
         let (client, url) = (site.client.clone(), site.url("/page"));
         let (newest, responses) = (Arc::clone(&newest), Arc::clone(&responses));
         let is_over = Arc::clone(&is_over);
         visitors.spawn(async move {
             while !is_over.load(Ordering::SeqCst) {
                 let known = newest.load(Ordering::SeqCst);
-                let response = client.get(&url).send().await.unwrap();
+                let response = client.request(method.clone(), &url).send().await.unwrap();
                 assert_eq!(response.status(), 200);
                 let told = response.headers()[REVISION_HEADER].to_str().unwrap().to_owned();
                 response.bytes().await.unwrap();

@@ -1,5 +1,10 @@
 //! What is sent again, and what never is.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::task::JoinSet;
+
 use crate::site::{Site, wait_until};
 use crate::upstream::Behaviour;
 
@@ -120,4 +125,35 @@ async fn a_response_with_an_error_status_is_passed_on_and_counted() {
     assert_eq!(site.get("/").await.status(), 500);
     let release = site.status().await.releases.remove(0);
     assert_eq!((release.responses, release.errors), (1, 1));
+}
+
+#[tokio::test]
+async fn an_upstream_that_dies_under_load_costs_no_get() {
+    let mut site = Site::with(2, |_| {}).await;
+    let responses = Arc::new(AtomicUsize::new(0));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut visitors = JoinSet::new();
+    for _ in 0..16 {
+        let (client, url) = (site.client.clone(), site.url("/page"));
+        let (responses, is_over) = (Arc::clone(&responses), Arc::clone(&is_over));
+        visitors.spawn(async move {
+            while !is_over.load(Ordering::SeqCst) {
+                let response = client.get(&url).send().await.unwrap();
+                assert_eq!(response.status(), 200);
+                response.bytes().await.unwrap();
+                responses.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    }
+    for _ in 0..2 {
+        let wanted = responses.load(Ordering::SeqCst) + 500;
+        wait_until("visitors were served", || responses.load(Ordering::SeqCst) >= wanted).await;
+        site.upstreams[0].stop().await;
+    }
+    is_over.store(true, Ordering::SeqCst);
+    while let Some(ended) = visitors.join_next().await {
+        ended.unwrap();
+    }
+    assert!(site.upstreams[0].hits() > 0);
+    assert_eq!(site.status().await.releases[0].errors, 0);
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use flotilla_core::api::{DeployReply, DeployRecord, DeployRequest, RollbackRequest};
+use flotilla_core::api::{DeployRecord, DeployReply, DeployRequest, RollbackRequest};
 use flotilla_core::deploy::Outcome;
 use flotilla_core::error::ErrorKind;
 
@@ -18,7 +18,11 @@ pub(crate) struct Order {
     pub(crate) is_forced: bool,
 }
 
-pub(crate) async fn deploy(site: &Site, order: Order, printer: &Printer) -> anyhow::Result<ExitCode> {
+pub(crate) async fn deploy(
+    site: &Site,
+    order: Order,
+    printer: &Printer,
+) -> anyhow::Result<ExitCode> {
     let client = site.client()?;
     let request = DeployRequest {
         revision: order.revision,
@@ -66,7 +70,10 @@ async fn follow(
         progress.doing(match client.status().await {
             Ok(status) => match status.deploy.filter(|deploy| deploy.request.id == reply.id) {
                 Some(deploy) => format!("{revision}: {}", deploy.phase.as_str()),
-                None => format!("{revision}: waiting for the deploy before it"),
+                None if reply.behind.is_some() => {
+                    format!("{revision}: waiting for the deploy before it")
+                }
+                None => format!("{revision}: starting"),
             },
             Err(_silent) => format!("{revision}: waiting for the foreman"),
         });
@@ -82,7 +89,8 @@ fn conclude(record: &DeployRecord, verb: &str, printer: &Printer) -> ExitCode {
     let revision = record.release.revision.short();
     let failed = |text: String| {
         printer.say(format!("error: {text}"));
-        printer.say("\nhint: `flotilla logs` shows what the parts said; the release before serves on");
+        printer
+            .say("\nhint: `flotilla logs` shows what the parts said; the release before serves on");
         ExitCode::from(ErrorKind::Refused.exit_code())
     };
     match &record.outcome {
@@ -107,5 +115,7 @@ fn conclude(record: &DeployRecord, verb: &str, printer: &Printer) -> ExitCode {
 
 /// Says who types, for the history.
 fn author() -> String {
-    std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "operator".to_owned())
+    std::env::var("SUDO_USER")
+        .or_else(|_| std::env::var("USER"))
+        .unwrap_or_else(|_| "operator".to_owned())
 }

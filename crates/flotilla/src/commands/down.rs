@@ -14,7 +14,11 @@ pub(crate) async fn run(site: &Site, printer: &Printer) -> anyhow::Result<()> {
     if stopped.is_empty() {
         printer.say("The fleet was not running");
     } else {
-        printer.say(format!("Stopped {} parts; the data stays in {}", stopped.len(), site.layout.data_dir().display()));
+        printer.say(format!(
+            "Stopped {} parts; the data stays in {}",
+            stopped.len(),
+            site.layout.data_dir().display()
+        ));
     }
     Ok(())
 }

@@ -13,9 +13,12 @@ pub(crate) fn run(directory: &Path, is_forced: bool, printer: &Printer) -> anyho
     make_directory(directory)?;
     let path = directory.join(FILE_NAME);
     if path.exists() && !is_forced {
-        return Err(Failure::new(ErrorKind::Refused, format!("`{}` is there already", path.display()))
-            .with_hint("edit it, or replace it with `flotilla init --force`")
-            .into());
+        return Err(Failure::new(
+            ErrorKind::Refused,
+            format!("`{}` is there already", path.display()),
+        )
+        .with_hint("edit it, or replace it with `flotilla init --force`")
+        .into());
     }
     // It may come to hold the password of a database.
     write_atomic(&path, Config::default().template().as_bytes(), Access::Private)

@@ -24,16 +24,21 @@ pub(crate) async fn run(
     printer: &Printer,
 ) -> anyhow::Result<()> {
     let all = files(site);
-    let is_wanted = |name: &str| {
-        part.is_none_or(|part| name == part || name.starts_with(&format!("{part}/")))
-    };
-    let wanted: BTreeMap<String, PathBuf> =
-        all.iter().filter(|(name, _)| is_wanted(name)).map(|(name, path)| (name.clone(), path.clone())).collect();
+    let is_wanted =
+        |name: &str| part.is_none_or(|part| name == part || name.starts_with(&format!("{part}/")));
+    let wanted: BTreeMap<String, PathBuf> = all
+        .iter()
+        .filter(|(name, _)| is_wanted(name))
+        .map(|(name, path)| (name.clone(), path.clone()))
+        .collect();
     if wanted.is_empty() {
         let known: Vec<&str> = all.keys().map(String::as_str).collect();
-        return Err(Failure::new(ErrorKind::Usage, format!("there is no log of `{}`", part.unwrap_or("any part")))
-            .with_hint(format!("there are logs of: {}", known.join(", ")))
-            .into());
+        return Err(Failure::new(
+            ErrorKind::Usage,
+            format!("there is no log of `{}`", part.unwrap_or("any part")),
+        )
+        .with_hint(format!("there are logs of: {}", known.join(", ")))
+        .into());
     }
     for (name, path) in &wanted {
         for line in tail(path, lines).lines() {

@@ -39,7 +39,9 @@ pub(crate) async fn install_missing(printer: &Printer) -> anyhow::Result<Vec<Str
     progress.done();
     match outcome {
         Ok(()) => Ok(missing),
-        Err(error @ PackagesError::NotAllowed { .. }) => Err(configuration(error.to_string()).into()),
+        Err(error @ PackagesError::NotAllowed { .. }) => {
+            Err(configuration(error.to_string()).into())
+        }
         Err(error) => Err(error.into()),
     }
 }

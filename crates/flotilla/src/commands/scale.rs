@@ -22,8 +22,11 @@ pub(crate) async fn run(site: &Site, instances: u16, printer: &Printer) -> anyho
     loop {
         let status = client.status().await?;
         let is_active = |member: Member| member == Member::Active;
-        let serving =
-            status.instances.iter().filter(|one| is_active(one.member) && one.is_in_service).count();
+        let serving = status
+            .instances
+            .iter()
+            .filter(|one| is_active(one.member) && one.is_in_service)
+            .count();
         let leaving = status.instances.iter().filter(|one| !is_active(one.member)).count();
         if serving == wanted && leaving == 0 {
             break;

@@ -76,17 +76,17 @@ fn balancer(status: &Status) -> String {
         Some(balancer) => {
             let in_flight: u64 = balancer.upstreams.iter().map(|one| one.in_flight).sum();
             let ill = balancer.upstreams.iter().filter(|one| !one.healthy).count();
-            let mut text = format!("Balancer  {in_flight} requests in flight");
+            let mut facts = vec![format!("{in_flight} requests in flight")];
             if balancer.holding > 0 {
-                text.push_str(&format!(", {} held", balancer.holding));
+                facts.push(format!("{} held", balancer.holding));
             }
             if ill > 0 {
-                text.push_str(&format!(", {ill} upstreams unhealthy"));
+                facts.push(format!("{ill} upstreams unhealthy"));
             }
             if balancer.version != status.table_version {
-                text.push_str(", table not taken yet");
+                facts.push("table not taken yet".to_owned());
             }
-            text
+            format!("Balancer  {}", facts.join(", "))
         }
     }
 }
@@ -96,7 +96,9 @@ fn row(instance: &InstanceStatus, status: &Status) -> Vec<String> {
     let state = match (instance.member, silence) {
         (Member::Leaving { .. }, _) => "leaving".to_owned(),
         (Member::Active, None) => "starting".to_owned(),
-        (Member::Active, Some(time)) if time > SILENT_AFTER => format!("silent for {} s", time.as_secs()),
+        (Member::Active, Some(time)) if time > SILENT_AFTER => {
+            format!("silent for {} s", time.as_secs())
+        }
         (Member::Active, Some(_)) if instance.is_in_service => "serving".to_owned(),
         (Member::Active, Some(_)) => "preparing".to_owned(),
     };

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use flotilla_core::api::{SiteState, Status};
-use flotilla_core::config::FILE_NAME;
 use flotilla_core::error::{ErrorKind, Failure};
 use flotilla_core::fleet::Member;
 use flotilla_host::files::{Access, read_json, write_atomic};
@@ -60,10 +59,10 @@ pub(crate) async fn run(
 /// Keeps a copy of the configuration where the parts of the fleet read it; says whether it differs
 /// from the one before.
 fn keep_configuration(site: &Site) -> anyhow::Result<bool> {
-    let file = site.layout.data_dir().join(FILE_NAME);
+    let file = site.layout.configuration();
     let before = std::fs::read_to_string(&file).unwrap_or_default();
     let directory = site.directory.to_string_lossy();
-    write_atomic(&site.layout.data_dir().join("directory"), directory.as_bytes(), Access::Private)?;
+    write_atomic(&site.layout.origin(), directory.as_bytes(), Access::Private)?;
     write_atomic(&file, site.config_text.as_bytes(), Access::Private)?;
     Ok(before != site.config_text)
 }
@@ -127,7 +126,8 @@ fn give_up_with(site: &Site, state: Option<&SupervisorState>) -> anyhow::Result<
     if lock_holder(&site.layout.lock(SUPERVISOR))?.is_some() {
         return Ok(());
     }
-    let hint = format!("`flotilla logs` shows more; the logs are in {}", site.layout.logs().display());
+    let hint =
+        format!("`flotilla logs` shows more; the logs are in {}", site.layout.logs().display());
     Err(Failure::new(ErrorKind::Unavailable, format!("the fleet did not start: {error}"))
         .with_hint(hint)
         .into())
@@ -141,7 +141,9 @@ fn doing(status: &Status) -> String {
         status.instances.iter().filter(|one| one.member == Member::Active).collect();
     let serving = active.iter().filter(|one| one.is_in_service).count();
     match &status.deploy {
-        Some(deploy) => format!("{serving} of {} instances serve, {}", active.len(), deploy.phase.as_str()),
+        Some(deploy) => {
+            format!("{serving} of {} instances serve, {}", active.len(), deploy.phase.as_str())
+        }
         None => format!("{serving} of {} instances serve", active.len()),
     }
 }
@@ -160,14 +162,18 @@ async fn front_page_answers(site: &Site) -> bool {
     let Ok(Some(address)) = site.balancer_address() else { return false };
     let Ok(url) = site.url() else { return false };
     let local = match address.ip() {
-        ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
+        ip if ip.is_unspecified() => {
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
+        }
         _ => address,
     };
     let host = url.split_once("://").map_or("", |(_, host)| host).to_owned();
-    let Ok(client) = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build() else {
+    let Ok(client) = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()
+    else {
         return false;
     };
-    let request = client.get(format!("http://{local}/")).header("host", host).timeout(FRONT_PAGE_TIMEOUT);
+    let request =
+        client.get(format!("http://{local}/")).header("host", host).timeout(FRONT_PAGE_TIMEOUT);
     request.send().await.is_ok_and(|response| response.status().as_u16() < 500)
 }
 

@@ -21,7 +21,9 @@ pub(crate) async fn run(site: &Site, arguments: Vec<String>) -> anyhow::Result<E
     site.client()?.status().await?;
     let directory = site.layout.foreman().join("workshop");
     if !directory.join("site/wp-load.php").exists() {
-        return Err(unavailable("the site is not made yet").with_hint("`flotilla status` tells how far it is").into());
+        return Err(unavailable("the site is not made yet")
+            .with_hint("`flotilla status` tells how far it is")
+            .into());
     }
     let (user, _group) = php_identity(&site.config)?;
     let is_root = nix::unistd::Uid::effective().is_root();

@@ -18,7 +18,8 @@ pub(crate) async fn run(data_dir: &Path, instance: InstanceName) -> anyhow::Resu
     start_log(site.config.log.level);
     let book = Book::read(&site.layout)?.context("the fleet has no ports yet")?;
     let port = |slot: SlotName| {
-        book.port(&slot_role(&instance, slot)).with_context(|| format!("`{instance}` has no port for {slot}"))
+        book.port(&slot_role(&instance, slot))
+            .with_context(|| format!("`{instance}` has no port for {slot}"))
     };
     let foreman = site.foreman_address()?.context("the foreman has no address yet")?;
     let (php_user, php_group) = php_identity(&site.config)?;

@@ -28,7 +28,8 @@ pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
             user: DATABASE_NAME.to_owned(),
             password: secrets.database_password,
         },
-        sessions_memory_mb: u32::try_from(site.config.sessions.memory.mebibytes()).unwrap_or(u32::MAX),
+        sessions_memory_mb: u32::try_from(site.config.sessions.memory.mebibytes())
+            .unwrap_or(u32::MAX),
         operator_token: secrets.operator_token,
     };
     run_with_tasks(async |tasks| Ok(supervise(options, tasks.stopping()).await?)).await

@@ -15,7 +15,6 @@ use flotilla_host::command::Command;
 use super::{SourceError, Taken, check, empty};
 
 const TIME_LIMIT: Duration = Duration::from_secs(600);
-const MIRROR: &str = "http://deb.debian.org/debian";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Where the package has WordPress.
 const ROOT: &str = "/usr/share/wordpress";
@@ -96,7 +95,7 @@ impl Apt {
             "-oAcquire::http::Timeout=30".to_owned(),
         ];
         if let Some(suite) = suite {
-            let mirror = mirror().await;
+            let mirror = mirror().await.ok_or_else(|| SourceError::NoMirror(suite.to_owned()))?;
             write("sources.list", format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
                 .await?;
             options.push(option("Dir::Etc::sourcelist", "sources.list"));
@@ -143,8 +142,8 @@ impl Apt {
     }
 }
 
-/// Returns the mirror that the machine itself uses.
-async fn mirror() -> String {
+/// Returns the mirror of Debian that the machine itself uses.
+async fn mirror() -> Option<String> {
     let output = Command::new("apt-get")
         .args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"])
         .args(["Origin: Debian"])
@@ -153,7 +152,7 @@ async fn mirror() -> String {
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let text = text.unwrap_or_default();
     let own = text.lines().find(|line| line.contains("debian") && !line.contains("security"));
-    own.unwrap_or(MIRROR).to_owned()
+    own.map(str::to_owned)
 }
 
 /// Returns what the machine calls itself: `Debian bookworm`.

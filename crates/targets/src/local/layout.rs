@@ -20,7 +20,8 @@ const MARKER: &str = ".flotilla";
 const MARKER_TEXT: &[u8] = b"This directory belongs to a fleet of flotilla.\n";
 const DIRECTORIES: [&str; 8] =
     ["run", "log", "database", "sessions", "foreman", "balancer", "instances", "media"];
-const FILES: [&str; 3] = ["secrets.json", "ports.json", "supervisor.json"];
+const FILES: [&str; 5] =
+    ["secrets.json", "ports.json", "supervisor.json", "flotilla.toml", "origin"];
 
 /// Says what is wrong with a data directory.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +127,18 @@ impl Layout {
     #[must_use]
     pub fn secrets(&self) -> PathBuf {
         self.data_dir.join("secrets.json")
+    }
+
+    /// The configuration that the running fleet was started with.
+    #[must_use]
+    pub fn configuration(&self) -> PathBuf {
+        self.data_dir.join("flotilla.toml")
+    }
+
+    /// The file that names the directory of the site: paths in the configuration start there.
+    #[must_use]
+    pub fn origin(&self) -> PathBuf {
+        self.data_dir.join("origin")
     }
 
     /// Which port each role has.
@@ -241,13 +254,18 @@ pub fn slot_lock(instance_dir: &Path, slot: SlotName) -> PathBuf {
     instance_dir.join(slot.as_str()).join(SLOT_LOCK)
 }
 
-/// Makes a directory with its parents that only its owner may enter, unless it is there.
+/// Makes a directory that only its owner may enter, and its parents, unless it is there.
 pub(crate) fn make_private(path: &Path) -> Result<(), LayoutError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| LayoutError::System { path: path.to_owned(), source })
+    let attempt = || {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            outcome => outcome,
+        }
+    };
+    attempt().map_err(|source| LayoutError::System { path: path.to_owned(), source })
 }
 
 /// Removes a directory with all that is in it, if it is there.
