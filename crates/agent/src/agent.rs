@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use flotilla_core::api::{SlotSettings, SyncReply, SyncRequest};
 use flotilla_core::converge::{is_news, next_slot};
+use flotilla_core::error::chain;
 use flotilla_core::id::{Generation, Revision, Token};
 use flotilla_core::report::{AgentReport, Desired, SlotError, SlotReport};
 use flotilla_core::slot::{SlotName, Slots};
@@ -19,10 +20,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::Options;
 use crate::foreman::{Foreman, ForemanError};
 use crate::prepare::{Tools, prepare, wait_until_healthy};
 use crate::slot::{Mark, Slot};
-use crate::{Options, chain};
 
 /// How long the foreman may hold a report back when there is no news.
 const SYNC_WAIT: Duration = Duration::from_secs(2);
@@ -31,6 +32,8 @@ const PREPARE_RETRY_FIRST: Duration = Duration::from_secs(1);
 const PREPARE_RETRY_MAX: Duration = Duration::from_secs(30);
 const KEEP_INTERVAL: Duration = Duration::from_millis(100);
 const KEEP_BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// Tidying costs CPU time, so it is done once for many deploys.
+const RELEASED_BEFORE_TIDYING: u32 = 50;
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Says why an agent could not start.
@@ -76,6 +79,8 @@ struct Agent {
     report: watch::Sender<AgentReport>,
     memory: Memory,
     gates: Slots<Arc<Mutex<bool>>>,
+    /// How many revisions were let go of since the repository was tidied.
+    released: u32,
 }
 
 /// Runs an agent until it is told to stop. Its slots go on.
@@ -125,6 +130,7 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
         report,
         memory,
         gates: Slots::default(),
+        released: 0,
     };
     agent.run(reports, news, replies, tasks.clone()).await;
     Ok(())
@@ -253,7 +259,10 @@ impl Agent {
                 green: report.slots.green.revision.clone(),
             }
         };
-        let Some((name, revision)) = next_slot(&self.memory.desired, &held) else { return Ok(()) };
+        let Some((name, revision)) = next_slot(&self.memory.desired, &held) else {
+            self.let_go(&held).await;
+            return Ok(());
+        };
         let slot = self.slots.get(name).clone();
         self.tell(name, |report| {
             *report = SlotReport { php: report.php, ..SlotReport::default() };
@@ -305,6 +314,27 @@ impl Agent {
                 });
                 Err(())
             }
+        }
+    }
+
+    /// Lets go of revisions that no slot holds any more, and now and then of their objects.
+    async fn let_go(&mut self, held: &Slots<Option<Revision>>) {
+        let attempt = async {
+            for revision in self.git.pinned().await? {
+                let is_held = |slot: &Option<Revision>| slot.as_ref() == Some(&revision);
+                if !is_held(&held.blue) && !is_held(&held.green) {
+                    self.git.unpin(&revision).await?;
+                    self.released += 1;
+                }
+            }
+            if self.released >= RELEASED_BEFORE_TIDYING {
+                self.released = 0;
+                self.git.tidy().await?;
+            }
+            Ok::<(), GitError>(())
+        };
+        if let Err(error) = attempt.await {
+            tracing::warn!(error = chain(&error), "The instance's repository cannot be tidied");
         }
     }
 

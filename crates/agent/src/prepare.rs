@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flotilla_core::api::SlotSettings;
+use flotilla_core::error::chain;
 use flotilla_core::id::Revision;
 use flotilla_core::table::REVISION_HEADER;
 use flotilla_host::files::FileError;
@@ -201,7 +202,7 @@ async fn warm(slot: &Slot, tools: Tools<'_>, touched: &[PathBuf]) {
         Err(error) => {
             // Without it the slot would run what it has cached of the release before.
             tracing::warn!(
-                error = crate::chain(&error),
+                error = chain(&error),
                 "The slot cannot be warmed; its processes are started anew"
             );
             drop(slot.unit.stop().await);
@@ -241,7 +242,7 @@ async fn ask(slot: &Slot, revision: &Revision, tools: Tools<'_>, path: &str) -> 
     let response = match request.send().await {
         Ok(response) => response,
         Err(error) if error.is_timeout() => return Err(format!("took longer than {limit:?}")),
-        Err(error) => return Err(format!("failed: {}", crate::chain(&error))),
+        Err(error) => return Err(format!("failed: {}", chain(&error))),
     };
     let status = response.status().as_u16();
     let served_by = response.headers().get(REVISION_HEADER).and_then(|value| value.to_str().ok());

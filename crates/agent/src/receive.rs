@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use flotilla_core::error::chain;
 use flotilla_core::id::Revision;
 use flotilla_host::command::CommandError;
 use flotilla_host::git::{Git, GitError};
@@ -54,7 +55,7 @@ pub async fn receive(
     let outcome = receive_bundle(git, foreman, &file, held, revision).await;
     drop(std::fs::remove_file(&file));
     let Err(error) = outcome else { return Ok(()) };
-    let bundle = crate::chain(&error);
+    let bundle = chain(&error);
     tracing::warn!(revision = revision.as_str(), bundle, "A bundle cannot be used; asking git");
     let (url, header) = foreman.repository();
     let name = flotilla_host::git::release_reference(revision);

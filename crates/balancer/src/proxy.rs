@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::rc::Rc;
 
-use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
@@ -44,7 +44,11 @@ pub(crate) async fn answer(
             )
         }
         Err(page) => {
-            let (head, bytes) = page.response(&request_id).into_parts();
+            let (mut head, bytes) = page.response(&request_id).into_parts();
+            if visitor.has_body.get() {
+                // What is left of the body cannot be told from a next request.
+                head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             record.status = Some(head.status);
             Response::from_parts(head, ResponseBody::whole(bytes, record))
         }

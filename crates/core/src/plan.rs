@@ -55,6 +55,8 @@ pub struct Observed {
 pub enum Effect {
     /// Send the document's table to the balancer.
     PushTable,
+    /// Check this revision out in the workshop, so that the upgrade need not wait for it.
+    ReadyWorkshop(Revision),
     /// Upgrade the database with the code of this revision.
     UpgradeDatabase(DeployId, Revision),
     /// Ask for the smoke URLs through the balancer.
@@ -359,7 +361,8 @@ impl Step<'_> {
             Phase::Upgrading => self.needs_hold(deploy),
             _ => false,
         });
-        let limit_millis = u64::try_from((self.policy.hold_limit + HOLD_MARGIN).as_millis()).unwrap_or(u64::MAX);
+        let limit_millis =
+            u64::try_from((self.policy.hold_limit + HOLD_MARGIN).as_millis()).unwrap_or(u64::MAX);
         let Some(release) = self.fleet.serving_release() else { return };
         let wanted = Table {
             version: self.fleet.table.version,
@@ -484,6 +487,9 @@ impl Step<'_> {
             outcome.as_ref().is_some_and(|(known, _)| *known == id)
         };
         match deploy.phase {
+            Phase::Preparing if self.needs_upgrade(deploy) => {
+                effects.push(Effect::ReadyWorkshop(deploy.request.release.revision.clone()));
+            }
             Phase::Upgrading if !is_known(&self.observed.upgrade) => {
                 let revision = deploy.request.release.revision.clone();
                 effects.push(Effect::UpgradeDatabase(id, revision));

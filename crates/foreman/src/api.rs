@@ -15,7 +15,7 @@ use flotilla_core::api::{
     RollbackRequest, SETTINGS_PATH, SIZE_PATH, STATUS_PATH, SYNC_PATH, SiteState, SlotSettings,
     Status, SyncReply, SyncRequest,
 };
-use flotilla_core::error::{ErrorKind, Failure};
+use flotilla_core::error::{ErrorKind, Failure, chain};
 use flotilla_core::fleet::Accepted;
 use flotilla_core::id::{DeployId, Revision};
 use serde::Deserialize;
@@ -25,7 +25,6 @@ use tokio::time::{Instant, timeout_at};
 use crate::auth::{Doorman, Identity, digest};
 use crate::bundle::Bundles;
 use crate::deploys::Deploys;
-use crate::effects::chain;
 use crate::engine::{Engine, Snapshot};
 use crate::secrets::random_token;
 use crate::status;

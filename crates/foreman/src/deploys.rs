@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use flotilla_core::api::{DeployRequest, RollbackRequest};
 use flotilla_core::deploy::Cause;
-use flotilla_core::error::{ErrorKind, Failure};
+use flotilla_core::error::{ErrorKind, Failure, chain};
 use flotilla_core::fleet::{Accepted, Release};
 use flotilla_core::id::{DeployId, Revision};
 
-use crate::effects::chain;
 use crate::engine::{Engine, Order};
 use crate::repository::Repository;
 use crate::store::Store;

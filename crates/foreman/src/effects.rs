@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use flotilla_core::error::chain;
 use flotilla_core::id::{DeployId, Revision, Token};
 use flotilla_core::table::{BalancerStatus, STATUS_PATH, TABLE_PATH, Table};
 use flotilla_host::tasks::Tasks;
@@ -15,6 +16,8 @@ use tokio::sync::mpsc;
 use crate::smoke::Smoke;
 use crate::workshop::Workshop;
 
+/// A balancer that does not take a table is left alone for this long.
+const PUSH_RETRY: Duration = Duration::from_millis(200);
 const BALANCER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The result of an effect.
@@ -22,6 +25,8 @@ const BALANCER_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum Finished {
     /// What the balancer said; `None` when it did not answer.
     Balancer(Option<BalancerStatus>),
+    /// The workshop is at a revision, or could not get there, which the upgrade will tell.
+    Workshop,
     /// How the database upgrade went.
     Upgrade(DeployId, Result<(), String>),
     /// How the smoke requests went.
@@ -54,7 +59,7 @@ pub struct Effects {
 
 impl Effects {
     pub(crate) fn bind(self, results: mpsc::Sender<Finished>, tasks: Tasks) -> Bound {
-        Bound { effects: self, results, tasks, busy: Arc::default() }
+        Bound { effects: self, results, tasks, busy: Arc::default(), readied: None }
     }
 }
 
@@ -64,11 +69,14 @@ pub(crate) struct Bound {
     results: mpsc::Sender<Finished>,
     tasks: Tasks,
     busy: Arc<Busy>,
+    /// What the workshop was last made ready for.
+    readied: Option<Revision>,
 }
 
 #[derive(Default)]
 struct Busy {
     push: AtomicBool,
+    workshop: AtomicBool,
     poll: AtomicBool,
     upgrade: AtomicBool,
     smoke: AtomicBool,
@@ -90,7 +98,26 @@ impl Bound {
         let balancer = self.effects.balancer.clone();
         let table = table.clone();
         self.run("push_table", |busy| &busy.push, async move {
-            Finished::Balancer(balancer.push(&table).await)
+            let status = balancer.push(&table).await;
+            // The planner asks again as long as the table is not taken.
+            if status.as_ref().is_none_or(|status| status.version != table.version) {
+                tokio::time::sleep(PUSH_RETRY).await;
+            }
+            Finished::Balancer(status)
+        });
+    }
+
+    pub(crate) fn ready_workshop(&mut self, revision: Revision) {
+        if self.readied.as_ref() == Some(&revision) {
+            return;
+        }
+        self.readied = Some(revision.clone());
+        let workshop = Arc::clone(&self.effects.workshop);
+        self.run("ready_workshop", |busy| &busy.workshop, async move {
+            if let Err(error) = workshop.check_out(&revision).await {
+                tracing::warn!(error = chain(&error), "The workshop cannot be made ready");
+            }
+            Finished::Workshop
         });
     }
 
@@ -156,16 +183,4 @@ impl Balancer {
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.control)
     }
-}
-
-/// Writes an error with all its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

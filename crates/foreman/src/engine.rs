@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::api::DeployRecord;
-use flotilla_core::deploy::{Cause, Policy, Request};
+use flotilla_core::deploy::{Cause, Outcome, Phase, Policy, Request};
 use flotilla_core::error::{ErrorKind, Failure};
 use flotilla_core::fleet::{Accepted, Fleet, Release};
 use flotilla_core::id::{DeployId, InstanceName, Millis, Revision};
@@ -212,6 +212,7 @@ impl Driver {
 
     fn note(&mut self, finished: Finished) {
         match finished {
+            Finished::Workshop => {}
             Finished::Balancer(status) => self.observed.balancer = status,
             Finished::Upgrade(id, outcome) => self.observed.upgrade = Some((id, outcome)),
             Finished::Smoke(id, outcome) => self.observed.smoke = Some((id, outcome)),
@@ -241,8 +242,7 @@ impl Driver {
         next.last_deploy = id;
         let mut records = vec![record(&request, order.subject)];
         if let Accepted::Queued { superseded: Some(old), .. } = &accepted {
-            records
-                .extend(self.ended(old, flotilla_core::deploy::Outcome::Superseded, None).await?);
+            records.extend(self.ended(old, Outcome::Superseded, None).await?);
         }
         self.store.commit(&next, records).await?;
         self.fleet = next;
@@ -289,6 +289,7 @@ impl Driver {
     fn act(&mut self, effect: Effect) {
         match effect {
             Effect::PushTable => self.effects.push_table(&self.fleet.table),
+            Effect::ReadyWorkshop(revision) => self.effects.ready_workshop(revision),
             Effect::UpgradeDatabase(id, revision) => self.effects.upgrade(id, revision),
             Effect::RunSmoke(id) => {
                 let old = self.old_slots();
@@ -323,7 +324,7 @@ impl Driver {
     async fn ended(
         &self,
         request: &Request,
-        outcome: flotilla_core::deploy::Outcome,
+        outcome: Outcome,
         cut_over_at: Option<Millis>,
     ) -> Result<Option<DeployRecord>, StoreError> {
         let Some(mut record) = self.store.deploy(request.id).await? else { return Ok(None) };
@@ -367,8 +368,14 @@ fn record(request: &Request, subject: String) -> DeployRecord {
 }
 
 fn announce(event: &Event) {
-    use flotilla_core::deploy::Outcome;
     match event {
+        Event::Entered(id, Phase::Verifying { .. }) => {
+            tracing::info!(
+                event = "deploy.cut_over",
+                deploy = id.0,
+                "The balancer confirmed the cutover"
+            );
+        }
         Event::Entered(id, phase) => {
             tracing::info!(
                 event = "deploy.phase",

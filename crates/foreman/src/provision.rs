@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use flotilla_core::api::SiteState;
 use flotilla_core::deploy::Cause;
+use flotilla_core::error::chain;
 use flotilla_core::id::Revision;
 use tokio::sync::watch;
 
 use crate::deploys::Deploys;
-use crate::effects::chain;
+use crate::plugins::assemble;
 use crate::pushes::SEEN;
 use crate::source::Source;
 use crate::store::Store;
 use crate::workshop::{Install, Workshop};
 
+/// The fact that holds the plugins that a new site was given, one a line.
+const ACTIVE_PLUGINS: &str = "active_plugins";
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What a new site is made of.
@@ -25,6 +28,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub struct Options {
     /// Where WordPress comes from.
     pub source: Source,
+    /// The directories of plugins that it is given.
+    pub plugins: Vec<PathBuf>,
     /// Where it is unpacked.
     pub scratch: PathBuf,
     /// What it is installed with.
@@ -69,11 +74,14 @@ async fn attempt(
     }
     let revision = match deploys.repository.resolve(&deploys.branch).await {
         Ok(revision) => revision,
-        Err(_unborn) => import(options, deploys, &say).await?,
+        Err(_unborn) => import(options, deploys, store, &say).await?,
     };
     say("Installing WordPress".to_owned());
     workshop.check_out(&revision).await.map_err(|error| text(&error))?;
-    workshop.install(&options.install).await.map_err(|error| text(&error))?;
+    let active = store.fact(ACTIVE_PLUGINS).await.map_err(|error| text(&error))?;
+    let plugins = active.map(|names| names.lines().map(str::to_owned).collect());
+    let install = Install { plugins: plugins.unwrap_or_default(), ..options.install.clone() };
+    workshop.install(&install).await.map_err(|error| text(&error))?;
     say("Starting the first release".to_owned());
     store.set_fact(SEEN, revision.as_str().to_owned()).await.map_err(|error| text(&error))?;
     deploys.push(&revision, Cause::Install).await.map_err(|failure| failure.message)?;
@@ -83,14 +91,24 @@ async fn attempt(
 async fn import(
     options: &Options,
     deploys: &Deploys,
+    store: &Store,
     say: &impl Fn(String),
 ) -> Result<Revision, String> {
     say("Getting WordPress".to_owned());
     let taken = options.source.take(&options.scratch, say).await.map_err(|error| chain(&error))?;
     say(format!("Importing {}", taken.description));
+    let (wordpress, plugins) = (taken.directory, options.plugins.clone());
+    let target = options.scratch.join("site");
+    let site = target.clone();
+    let assembled = tokio::task::spawn_blocking(move || assemble(&wordpress, &plugins, &target));
+    let names = match assembled.await {
+        Ok(names) => names.map_err(|error| chain(&error))?,
+        Err(error) => return Err(chain(&error)),
+    };
+    store.set_fact(ACTIVE_PLUGINS, names.join("\n")).await.map_err(|error| chain(&error))?;
     let revision = deploys
         .repository
-        .import(&taken.directory, &deploys.branch, &format!("Import {}", taken.description))
+        .import(&site, &deploys.branch, &format!("Import {}", taken.description))
         .await
         .map_err(|error| chain(&error))?;
     tracing::info!(

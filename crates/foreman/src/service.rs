@@ -28,6 +28,7 @@ use crate::smart_http;
 use crate::smoke::Smoke;
 use crate::store::{Store, StoreError};
 use crate::workshop::{self, Workshop};
+use crate::workshop_follow::follow_fleet;
 
 /// Everything a foreman is started with.
 #[derive(Debug, Clone)]
@@ -118,7 +119,9 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
     let deploys = Deploys { repository, store: store.clone(), engine: engine.clone(), branch };
     let (progress, site) = watch::channel(SiteState::Making { what: "Starting".to_owned() });
     let site_options = options.site.clone();
+    let following = follow_fleet(Arc::clone(&workshop), engine.snapshots());
     let making = provision(site_options, deploys.clone(), workshop, store.clone(), progress);
+    spawn_until_stopped(tasks, "follow_fleet", following);
     spawn_until_stopped(tasks, "make_site", making);
     let pushed = Arc::new(Notify::new());
     if options.deploys_pushes {

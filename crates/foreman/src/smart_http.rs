@@ -3,6 +3,7 @@
 //! It authenticates nobody: a layer above puts an [`Identity`] on each request. Operators read and
 //! write, agents read. Bodies stream in both directions; a request that ends early ends its git.
 
+use flotilla_core::error::chain;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -105,7 +106,7 @@ async fn serve(
     match bridge.answer(&path, request, is_push).await {
         Ok(response) => response,
         Err(error) => {
-            tracing::warn!(path, error = crate::effects::chain(&error), "Git could not answer");
+            tracing::warn!(path, error = chain(&error), "Git could not answer");
             refuse(StatusCode::SERVICE_UNAVAILABLE, "git could not answer")
         }
     }
@@ -131,7 +132,7 @@ impl Bridge {
             match tokio::try_join!(fed, drained) {
                 Ok(_) => pushed.iter().for_each(|pushed| pushed.notify_one()),
                 Err(error) => {
-                    tracing::warn!(error = crate::effects::chain(&error), "A git request failed");
+                    tracing::warn!(error = chain(&error), "A git request failed");
                 }
             }
         });

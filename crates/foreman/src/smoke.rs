@@ -1,5 +1,6 @@
 //! Smoke requests: asks a few URLs of a release that was just brought into service.
 
+use flotilla_core::error::chain;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ impl Smoke {
             Ok(response) if response.status().as_u16() < 400 => Ok(()),
             Ok(response) => Err(format!("answered {}", response.status().as_u16())),
             Err(error) if error.is_timeout() => Err(format!("took longer than {:?}", self.timeout)),
-            Err(error) => Err(format!("failed: {}", crate::effects::chain(&error))),
+            Err(error) => Err(format!("failed: {}", chain(&error))),
         }
     }
 }

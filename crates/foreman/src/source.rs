@@ -9,6 +9,7 @@ mod download;
 use std::path::{Path, PathBuf};
 
 use flotilla_core::config::Source as Origin;
+use flotilla_core::error::chain;
 use flotilla_host::command::CommandError;
 
 use crate::repository::parse_versions;
@@ -176,10 +177,7 @@ impl Source {
         match download::fetch_with_sha1(url, &scratch.join("download.zip"), say).await {
             Ok(file) => unpack(&file, scratch, "wordpress.org", say).await,
             Err(error @ SourceError::Download { .. }) => {
-                tracing::warn!(
-                    error = crate::effects::chain(&error),
-                    "Falling back to Debian's WordPress"
-                );
+                tracing::warn!(error = chain(&error), "Falling back to Debian's WordPress");
                 say(format!("{error}; taking Debian's package instead"));
                 let mut taken = debian::take(None, scratch, say).await?;
                 taken.description.push_str(" (wordpress.org did not answer)");

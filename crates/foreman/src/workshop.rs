@@ -87,6 +87,8 @@ pub struct Install {
     pub locale: String,
     /// The site's time zone, such as `Europe/Berlin`.
     pub timezone: String,
+    /// The plugins to activate, as WordPress names them.
+    pub plugins: Vec<String>,
 }
 
 impl Workshop {

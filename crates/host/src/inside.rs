@@ -4,10 +4,9 @@
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
-use nix::unistd::{Uid, setgid, setgroups, setuid};
 use serde::{Deserialize, Serialize};
 
-use crate::launch::{LaunchError, find_user};
+use crate::launch::{LaunchError, become_user, find_user};
 use crate::room::Room;
 
 /// What to become.
@@ -30,20 +29,16 @@ pub struct Inside {
 pub fn become_inside(inside: &Inside) -> LaunchError {
     match prepare(inside) {
         Err(error) => error,
-        Ok(mut command) => LaunchError::Execute { program: inside.program.clone(), source: command.exec() },
+        Ok(mut command) => {
+            LaunchError::Execute { program: inside.program.clone(), source: command.exec() }
+        }
     }
 }
 
 fn prepare(inside: &Inside) -> Result<std::process::Command, LaunchError> {
     let identity = inside.user.as_deref().map(find_user).transpose()?;
     inside.room.enter()?;
-    if let Some((uid, gid)) = identity.filter(|_| Uid::effective().is_root()) {
-        let system =
-            |action| move |errno: nix::Error| LaunchError::System { action, source: errno.into() };
-        setgroups(&[gid]).map_err(system("set the groups"))?;
-        setgid(gid).map_err(system("set the group"))?;
-        setuid(uid).map_err(system("set the user"))?;
-    }
+    become_user(identity)?;
     #[expect(clippy::disallowed_methods, reason = "this process becomes the command")]
     let mut command = std::process::Command::new(&inside.program);
     command.args(&inside.args).current_dir(&inside.directory);

@@ -115,13 +115,7 @@ fn prepare(launch: &Launch) -> Result<std::process::Command, LaunchError> {
     if let Some(room) = &launch.room {
         room.enter()?;
     }
-    if let Some((uid, gid)) = identity.filter(|_| Uid::effective().is_root()) {
-        let system =
-            |action| move |errno: nix::Error| LaunchError::System { action, source: errno.into() };
-        setgroups(&[gid]).map_err(system("set the groups"))?;
-        setgid(gid).map_err(system("set the group"))?;
-        setuid(uid).map_err(system("set the user"))?;
-    }
+    become_user(identity)?;
     #[expect(clippy::disallowed_methods, reason = "this process becomes the command")]
     let mut command = std::process::Command::new(reachable(&launch.program, is_own_program));
     let errors = log
@@ -219,6 +213,16 @@ pub fn find_user(name: &str) -> Result<(Uid, Gid), LaunchError> {
         Ok(Some(user)) => Ok((user.uid, user.gid)),
         _ => Err(LaunchError::User(name.to_owned())),
     }
+}
+
+/// Gives up root for a user; an ordinary user stays who it is.
+pub(crate) fn become_user(identity: Option<(Uid, Gid)>) -> Result<(), LaunchError> {
+    let Some((uid, gid)) = identity.filter(|_| Uid::effective().is_root()) else { return Ok(()) };
+    let system =
+        |action| move |errno: nix::Error| LaunchError::System { action, source: errno.into() };
+    setgroups(&[gid]).map_err(system("set the groups"))?;
+    setgid(gid).map_err(system("set the group"))?;
+    setuid(uid).map_err(system("set the user"))
 }
 
 /// Returns the process id of whoever took a lock; `None` when nobody holds it.

@@ -1,8 +1,10 @@
 //! What the acting rooms share to touch the machine: bounded commands, git, private rooms for
 //! child processes, tasks that are awaited.
 
+pub mod command;
 pub mod fastcgi;
 pub mod files;
+pub mod git;
 pub mod init;
 pub mod inside;
 pub mod launch;
@@ -10,7 +12,5 @@ pub mod ownership;
 pub mod php;
 pub mod room;
 pub mod session;
-pub mod command;
-pub mod git;
 pub mod tasks;
 pub mod unit;

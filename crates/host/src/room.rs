@@ -10,10 +10,11 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use flotilla_core::layout;
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{Gid, Uid, chdir, chroot};
 use serde::{Deserialize, Serialize};
 
 /// The directory that is hidden behind the private view; every Debian has it.
@@ -80,15 +81,7 @@ impl Room {
     /// The kernel refuses, or a source is not there.
     pub fn enter(&self) -> Result<(), RoomError> {
         self.unshare().map_err(RoomError::Namespace)?;
-        let root = Path::new("/");
-        mount(
-            None::<&str>,
-            root,
-            None::<&str>,
-            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-            None::<&str>,
-        )
-        .map_err(|errno| mount_error(root, root, errno.into()))?;
+        make_private().map_err(|error| mount_error(Path::new("/"), Path::new("/"), error))?;
         // Opened before `/srv` is covered: a source may lie in it.
         let sources: Vec<(&Bind, File)> = self
             .binds
@@ -140,6 +133,23 @@ impl Room {
         fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
         fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
     }
+}
+
+/// Keeps what is mounted from now on in this namespace.
+fn make_private() -> io::Result<()> {
+    let root = Path::new("/");
+    let set = || {
+        let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, root, None::<&str>, flags, None::<&str>)
+    };
+    if set() != Err(Errno::EINVAL) {
+        return Ok(set()?);
+    }
+    // In a plain chroot `/` is a directory of a mount, not a mount: make it one and step into it.
+    mount(Some(root), root, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+    chdir("/..")?;
+    chroot(".")?;
+    Ok(set()?)
 }
 
 fn open_path(path: &Path) -> io::Result<File> {

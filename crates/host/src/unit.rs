@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use flotilla_core::error::chain;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -308,15 +309,4 @@ async fn kill_leftovers(name: &str, lock: &Path) -> Result<bool, UnitError> {
 
 fn system(name: &str, source: io::Error) -> UnitError {
     UnitError::System { name: name.to_owned(), source }
-}
-
-/// Returns an error with its sources, as one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

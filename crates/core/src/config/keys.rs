@@ -56,6 +56,10 @@ configuration! {
         /// The SHA-256 checksum that a zip of `site.source` must have. Empty means unchecked.
         source_sha256: Option<String> = None => Maybe(sha256()),
             example r#""9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08""#;
+        /// Directories of plugins that a new site is given and that are active in it, relative to
+        /// the directory of this file. A site that is made already is not changed by it.
+        plugins: Vec<PathBuf> = Vec::new()
+            => List { item: path(), items_max: 50 }, example r#"["./plugins/my-shop"]"#;
     }
 
     /// Where the fleet runs.

@@ -60,6 +60,7 @@ fn options(site: &Site) -> anyhow::Result<Options> {
         },
         site: provision::Options {
             source: source(site),
+            plugins: config.site.plugins.iter().map(|path| site.directory.join(path)).collect(),
             scratch: directory.join("source"),
             install: workshop::Install {
                 title: config.site.title.clone(),
@@ -69,6 +70,7 @@ fn options(site: &Site) -> anyhow::Result<Options> {
                 url: url.clone(),
                 locale: config.site.locale.clone(),
                 timezone: config.site.timezone.clone(),
+                plugins: Vec::new(),
             },
         },
         directory,

@@ -1,5 +1,7 @@
 //! Services, rooms and first processes, really run: as root and as an ordinary user.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod bench;
 mod init;
 mod room;

@@ -358,7 +358,7 @@ async fn victim() {
     reason = "a random test tells its seed; the numbers are small"
 )]
 async fn a_checkout_that_is_killed_is_made_right_by_the_next_one() {
-    const ROUNDS: u32 = 12;
+    const ROUNDS: u32 = 16;
     let seed = u64::from(std::process::id());
     let mut state = seed | 1;
     let mut random = move |below: u64| {
@@ -385,7 +385,7 @@ async fn a_checkout_that_is_killed_is_made_right_by_the_next_one() {
     let b = place.commit(&sets[1], Some(&a), 2_000).await;
     let tree = place.worktree("blue");
     let keep = Keep::default();
-    let mut killed = 0;
+    let mut midway = 0;
     let victim = |revision: &Revision| {
         let (repository, tree) = (place.git.directory().display(), tree.tree().display());
         Command::new("sh")
@@ -400,7 +400,9 @@ async fn a_checkout_that_is_killed_is_made_right_by_the_next_one() {
     for round in 0..ROUNDS {
         let (revision, set) = if random(2) == 0 { (&a, &sets[0]) } else { (&b, &sets[1]) };
         let victim = victim(revision).time_limit(Duration::from_millis(random(whole_millis)));
-        killed += u32::from(victim.run_unchecked().await.is_err());
+        // Most likely it is killed; what a killed one left is what this is about.
+        drop(victim.run_unchecked().await);
+        midway += u32::from(tree.checked_out().await.is_none());
         if round % 3 == 0 {
             // Another victim on top of what the first one left.
             continue;
@@ -412,5 +414,5 @@ async fn a_checkout_that_is_killed_is_made_right_by_the_next_one() {
         fresh.checkout(revision, &keep).await.unwrap();
         assert_eq!(times(tree.tree(), set), times(fresh.tree(), set), "seed {seed}");
     }
-    println!("seed {seed}: {killed} of {ROUNDS} were killed");
+    println!("seed {seed}: {midway} of {ROUNDS} were killed while they changed the tree");
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_core::error::chain;
 use flotilla_host::files::{Access, write_json};
 use flotilla_host::unit::UnitState;
 use serde::{Deserialize, Serialize};
@@ -104,15 +105,4 @@ pub(super) async fn write_state(state: State, path: PathBuf, stopping: Cancellat
     if let Err(error) = write_json(&path, &last, Access::Private) {
         tracing::error!(error = chain(&error), "The supervisor's state cannot be written");
     }
-}
-
-/// Returns an error with its sources, as one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
