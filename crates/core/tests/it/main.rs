@@ -1,4 +1,6 @@
 //! Promises of the decisions, tested from outside.
 
 #[cfg(test)]
+mod plan;
+#[cfg(test)]
 mod simulation;

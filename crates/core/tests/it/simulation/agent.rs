@@ -30,6 +30,8 @@ pub(super) struct Slot {
     /// Whether its nginx and php-fpm run; they answer with whatever the directory holds.
     pub(super) is_up: bool,
     error: Option<SlotError>,
+    /// Since when it could tell that it is ready.
+    pub(super) ready_since: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -110,10 +112,12 @@ impl World {
         }
         agent.is_running = true;
         agent.life = life;
+        let now = self.now;
         for slot in SlotName::ALL {
             let slot = agent.slots.get_mut(slot);
             slot.error = None;
             slot.is_up |= slot.mark.is_some();
+            slot.ready_since = now;
         }
         self.after(1, Event::AgentTick { name: name.clone(), life });
     }
@@ -218,6 +222,7 @@ impl World {
         } else {
             slot.mark = Some(work.revision.clone());
             slot.is_up = true;
+            slot.ready_since = now;
         }
         agent.work = None;
         self.begin_work(name);

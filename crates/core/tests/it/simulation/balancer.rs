@@ -177,7 +177,7 @@ impl World {
     }
 
     pub(super) fn visit(&mut self) {
-        let delay = self.random.between(10, 60);
+        let delay = self.random.between(10, self.pause_max);
         self.after(delay, Event::Visit);
         if !self.balancer.is_running || self.balancer.table.revision.is_none() {
             return;
@@ -233,7 +233,7 @@ impl World {
                 .get(&place.instance)
                 .is_some_and(|agent| agent.slots.get(place.slot).is_up);
             if is_up {
-                self.serve(number, place);
+                self.serve(number, &place);
                 return;
             }
             self.balancer.health.insert(place, Health::Down);
@@ -242,7 +242,7 @@ impl World {
         self.count(self.balancer.table.revision.clone().as_ref(), true);
     }
 
-    fn serve(&mut self, number: u64, place: Place) {
+    fn serve(&mut self, number: u64, place: &Place) {
         let duration = self.duration();
         let table = &self.balancer.table;
         let (revision, version) = (table.revision.clone(), table.version);
@@ -256,7 +256,7 @@ impl World {
         let is_whole = content.is_some_and(|slot| {
             slot.mark == revision && Some(&slot.content) == revision.map(Content::Whole).as_ref()
         });
-        self.check_served(&request, &place, is_whole);
+        self.check_served(&request, place, is_whole);
         self.after(duration, Event::ResponseEnds { request: number });
     }
 

@@ -13,7 +13,8 @@ use super::site::{Quality, db_version, quality};
 use super::world::{Event, Message, Way, World};
 
 const TICK: u64 = 100;
-const CALL_TIMEOUT: u64 = 800;
+/// An answer may come this late, and be overtaken by others.
+const CALL_TIMEOUT: u64 = 1_500;
 /// More steps than this in a row mean that the planner does not come to rest.
 const STEPS_MAX: usize = 16;
 
@@ -30,11 +31,14 @@ pub(super) struct Foreman {
     boot: u64,
     is_running: bool,
     pub(super) store: Store,
-    observed: Observed,
+    pub(super) observed: Observed,
     /// Calls to the balancer that were not answered yet, and when they were made.
     calls: BTreeMap<u64, u64>,
     pushed_at: u64,
+    answered_at: u64,
     smoke_runs: Option<DeployId>,
+    /// The last process of each agent that asked, and waits for news.
+    polls: BTreeMap<InstanceName, u64>,
 }
 
 impl Foreman {
@@ -82,19 +86,17 @@ impl World {
             return;
         }
         let now = self.now;
-        let open = self.foreman.calls.len();
         self.foreman.calls.retain(|_, made_at| now - *made_at < CALL_TIMEOUT);
-        if self.foreman.calls.len() < open {
+        if now - self.foreman.answered_at > CALL_TIMEOUT {
             self.foreman.observed.balancer = None;
         }
-        if self.foreman.calls.is_empty() {
-            let call = self.open_call();
-            self.send(&Way::ForemanToBalancer, Message::Poll { boot, call });
-        }
+        let call = self.open_call();
+        self.send(&Way::ForemanToBalancer, Message::Poll { boot, call });
         self.reconcile_machines();
         self.work();
         if self.foreman.is_running {
             self.check_phase_bounds(self.foreman.observed.since);
+            self.check_waits();
         }
         self.after(TICK, Event::ForemanTick { boot });
     }
@@ -111,6 +113,7 @@ impl World {
             return;
         }
         foreman.observed.balancer = Some(status);
+        foreman.answered_at = self.now;
         self.work();
     }
 
@@ -127,6 +130,7 @@ impl World {
             self.work();
         }
         if self.foreman.is_running {
+            self.foreman.polls.insert(name.clone(), life);
             let desired = self.foreman.store.fleet.desired();
             let message = Message::Desired { name: name.clone(), life, desired };
             self.send(&Way::ForemanToAgent(name), message);
@@ -148,7 +152,7 @@ impl World {
                 }
             }
             for effect in step.effects {
-                self.perform(effect);
+                self.perform(&effect);
                 if self.foreman_may_crash(3) {
                     return;
                 }
@@ -178,7 +182,7 @@ impl World {
         for milestone in milestones {
             match milestone {
                 Milestone::Ended(request, outcome, _) => {
-                    self.record(request.clone(), outcome.clone())
+                    self.record(request.clone(), outcome.clone());
                 }
                 Milestone::Left(name) => {
                     self.foreman.observed.reports.remove(name);
@@ -186,8 +190,21 @@ impl World {
                 Milestone::Entered(..) => {}
             }
         }
+        let is_news = next.generation > self.foreman.store.fleet.generation;
         self.foreman.store.fleet = next;
         self.stop_upgrade_without_phase();
+        if is_news {
+            self.answer_polls();
+        }
+    }
+
+    /// Agents that ask with patience are answered when there is news.
+    fn answer_polls(&mut self) {
+        let desired = self.foreman.store.fleet.desired();
+        for (name, life) in std::mem::take(&mut self.foreman.polls) {
+            let message = Message::Desired { name: name.clone(), life, desired: desired.clone() };
+            self.send(&Way::ForemanToAgent(name), message);
+        }
     }
 
     fn record(&mut self, request: Request, outcome: Outcome) {
@@ -213,7 +230,7 @@ impl World {
         }
     }
 
-    fn perform(&mut self, effect: Effect) {
+    fn perform(&mut self, effect: &Effect) {
         match effect {
             Effect::PushTable => {
                 if self.now - self.foreman.pushed_at < 300 {
@@ -224,7 +241,10 @@ impl World {
                 let table = self.foreman.store.fleet.table.clone();
                 self.send(&Way::ForemanToBalancer, Message::Push { boot, call, table });
             }
+            // A check-out ahead of time changes nothing that anybody sees.
+            Effect::ReadyWorkshop(_) => {}
             Effect::UpgradeDatabase(id, _) => {
+                let id = *id;
                 if self.database.running.is_some() {
                     return;
                 }
@@ -236,6 +256,7 @@ impl World {
                 self.after(delay, Event::UpgradeEnds { run, id });
             }
             Effect::RunSmoke(id) => {
+                let id = *id;
                 if self.foreman.smoke_runs == Some(id) {
                     return;
                 }

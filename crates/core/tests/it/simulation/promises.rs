@@ -12,7 +12,7 @@ use flotilla_core::table::Table;
 use super::balancer::{Exchange, Place};
 use super::checker::places;
 use super::site::db_version;
-use super::world::World;
+use super::world::{Way, World};
 
 impl World {
     pub(super) fn check_table(&mut self, table: &Table) {
@@ -39,6 +39,10 @@ impl World {
                 format!("{} took the place of {}", after.request.id, before.request.id)
             });
         }
+        if next.serving != former.serving && next.table.revision != former.table.revision {
+            self.check_swap(next);
+        }
+        self.check_kept(&former, next);
         for milestone in milestones {
             if let Milestone::Ended(request, outcome, cut_over_at) = milestone {
                 self.check_outcome(&former, next, (request, outcome), cut_over_at.is_some());
@@ -47,6 +51,58 @@ impl World {
                 self.check_left(name);
             }
         }
+    }
+
+    /// An instance that serves is taken out of the table only when it has told so itself.
+    fn check_kept(&mut self, former: &Fleet, next: &Fleet) {
+        if next.table.revision != former.table.revision {
+            return;
+        }
+        let has_spoken = |name: &InstanceName| self.foreman.observed.reports.contains_key(name);
+        let is_serving = |place: &Place| {
+            self.agents.get(&place.instance).is_some_and(|agent| {
+                let slot = agent.slots.get(place.slot);
+                slot.is_up && slot.mark == next.table.revision
+            })
+        };
+        let lost = places(&former.table)
+            .filter(|place| next.instances.get(&place.instance) == Some(&Member::Active))
+            .filter(|place| !next.table.has(&place.instance))
+            .find(|place| is_serving(place) && !has_spoken(&place.instance));
+        self.checker.hold_true("a silent instance keeps its place", lost.is_none(), || {
+            format!("{lost:?} is not in {:?}", next.table)
+        });
+    }
+
+    /// Whoever had the time to tell that it is ready is part of a swap.
+    fn check_swap(&mut self, next: &Fleet) {
+        let time = u64::try_from(self.policy.lease.as_millis()).expect("seconds") + 800;
+        let now = self.now;
+        let had_time = |at: u64| now >= at + time;
+        let is_connected = |name: &InstanceName| {
+            [Way::AgentToForeman(name.clone()), Way::ForemanToAgent(name.clone())]
+                .iter()
+                .all(|way| self.cuts.get(way).is_none_or(|until| had_time(*until)))
+        };
+        let left_behind = self
+            .agents
+            .iter()
+            .filter(|(name, _)| next.instances.get(*name) == Some(&Member::Active))
+            .filter(|(name, agent)| {
+                let slot = agent.slots.get(next.serving);
+                agent.is_running
+                    && slot.is_up
+                    && slot.mark == next.table.revision
+                    && had_time(slot.ready_since)
+                    && is_connected(name)
+            })
+            .find(|(name, _)| !next.table.has(name))
+            .map(|(name, _)| name.clone());
+        self.checker.hold_true(
+            "no ready instance is left behind in a swap",
+            left_behind.is_none(),
+            || format!("{left_behind:?} is not in {:?}", next.table),
+        );
     }
 
     fn check_outcome(
@@ -122,6 +178,46 @@ impl World {
         self.checker.hold_true("every phase before the cutover is bounded", is_kept, || {
             format!("{detail} for {waited:?}")
         });
+    }
+
+    /// Checked after the foreman has planned: whoever was not heard of for a lease is not waited for.
+    pub(super) fn check_waits(&mut self) {
+        let (fleet, observed) = (&self.foreman.store.fleet, &self.foreman.observed);
+        let now = Millis(self.now);
+        let is_confirmed =
+            observed.balancer.as_ref().is_some_and(|one| one.version == fleet.table.version);
+        let stays = fleet.instances.iter().find(|(name, member)| match member {
+            Member::Active => false,
+            Member::Leaving { since } => {
+                is_confirmed
+                    && !fleet.table.has(name)
+                    && now.since(*since) > self.policy.drain_timeout
+            }
+        });
+        self.checker.hold_true("leaving is bounded", stays.is_none(), || format!("{stays:?}"));
+        let Some(deploy) = &fleet.deploy else { return };
+        if deploy.phase != Phase::Preparing || now.since(observed.since) <= self.policy.lease {
+            return;
+        }
+        let is_active = |name: &InstanceName| fleet.instances.get(name) == Some(&Member::Active);
+        let mut live = observed
+            .reports
+            .iter()
+            .filter(|(name, seen)| is_active(name) && now.since(seen.at) <= self.policy.lease)
+            .map(|(_, seen)| {
+                let slot = seen.report.slots.get(deploy.slot);
+                slot.is_ready
+                    && slot.revision.as_ref() == Some(&deploy.request.release.revision)
+                    && seen.report.generation == fleet.generation
+            })
+            .peekable();
+        let waits_for_nobody = live.peek().is_some() && live.all(|is_ready| is_ready);
+        let detail = format!("{deploy:?} of {:?}", observed.reports);
+        self.checker.hold_true(
+            "a deploy does not wait for the silent ones",
+            !waits_for_nobody,
+            || detail,
+        );
     }
 
     /// Checked when a request is handed to an upstream.

@@ -28,7 +28,11 @@ impl World {
         }
         match self.random.between(0, 9) {
             0..=5 => {
-                let wanted = any_release(&mut self.random);
+                let wanted = match &self.asked_last {
+                    Some(again) if self.random.chance(350) => again.clone(),
+                    _ => any_release(&mut self.random),
+                };
+                self.asked_last = Some(wanted.clone());
                 let (is_forced, waits) = (self.random.chance(100), self.random.chance(800));
                 let cause = if self.random.chance(500) { Cause::Push } else { Cause::Command };
                 self.ask(wanted, cause, is_forced, waits);
@@ -45,7 +49,7 @@ impl World {
                 self.resize(count);
             }
         }
-        let (low, high) = if self.weather == Weather::Calm { (300, 6_000) } else { (100, 4_000) };
+        let (low, high) = if self.weather == Weather::Calm { (300, 6_000) } else { (100, 7_000) };
         let delay = self.random.between(low, high);
         self.after(delay, Event::Command);
     }

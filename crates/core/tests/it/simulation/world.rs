@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use flotilla_core::deploy::{HoldMode, Policy};
+use flotilla_core::fleet::Release;
 use flotilla_core::id::{DeployId, InstanceName};
 use flotilla_core::report::{AgentReport, Desired};
 use flotilla_core::table::{BalancerStatus, Table};
@@ -101,6 +102,10 @@ pub(super) struct World {
     pub(super) cuts: BTreeMap<Way, u64>,
     pub(super) checker: Checker,
     pub(super) ends_at: u64,
+    /// People try again what has failed.
+    pub(super) asked_last: Option<Release>,
+    /// The longest time between two visitors.
+    pub(super) pause_max: u64,
     queue: BTreeMap<(u64, u64), Event>,
     last_number: u64,
     trace: Option<VecDeque<String>>,
@@ -112,6 +117,8 @@ impl World {
         let policy = policy(&mut random, weather);
         let now = 1_000_000;
         let ends_at = now + random.between(15_000, 30_000);
+        let is_quiet = weather == Weather::Storm && random.chance(400);
+        let pause_max = if is_quiet { 400 } else { 60 };
         let mut world = Self {
             now,
             weather,
@@ -125,6 +132,8 @@ impl World {
             cuts: BTreeMap::new(),
             checker: Checker::default(),
             ends_at,
+            pause_max,
+            asked_last: None,
             queue: BTreeMap::new(),
             last_number: 0,
             trace: is_traced.then(VecDeque::new),
@@ -212,10 +221,14 @@ impl World {
         if is_cut || self.random.chance(20) {
             return;
         }
+        let often_late = match way {
+            Way::AgentToForeman(_) | Way::ForemanToAgent(_) => 40,
+            Way::ForemanToBalancer | Way::BalancerToForeman => 120,
+        };
         let copies = if self.random.chance(30) { 2 } else { 1 };
         let message = Box::new(message);
         for _ in 0..copies {
-            let delay = if self.random.chance(40) {
+            let delay = if self.random.chance(often_late) {
                 self.random.between(30, 2_500)
             } else {
                 self.random.between(1, 30)
