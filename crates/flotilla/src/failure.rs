@@ -1,6 +1,8 @@
 //! From any error to what is printed: a message with its causes, a kind, a hint.
 
 use flotilla_core::error::{ErrorKind, Failure};
+use flotilla_targets::local::layout::LayoutError;
+use flotilla_targets::local::teardown::TeardownError;
 
 /// Makes the failure that is shown; errors that nobody gave a kind count as a fault of flotilla
 /// unless the machine or the file system is to blame.
@@ -9,6 +11,13 @@ pub(crate) fn of(error: &anyhow::Error) -> Failure {
     let message = format!("{error:#}");
     match found {
         Some(failure) => Failure { message, ..failure.clone() },
+        None if matches!(
+            error.downcast_ref(),
+            Some(TeardownError::Layout(LayoutError::NotOurs(_)))
+        ) || matches!(error.downcast_ref(), Some(LayoutError::NotOurs(_))) =>
+        {
+            configuration(message).with_hint("`target.data_dir` in flotilla.toml names it")
+        }
         None if error.chain().any(|cause| cause.is::<std::io::Error>()) => {
             Failure::new(ErrorKind::Unavailable, message)
         }

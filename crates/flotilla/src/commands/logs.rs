@@ -24,6 +24,10 @@ pub(crate) async fn run(
     printer: &Printer,
 ) -> anyhow::Result<()> {
     let all = files(site);
+    if all.is_empty() {
+        // Fails with the word for that when there is no fleet at all.
+        site.client()?;
+    }
     let is_wanted =
         |name: &str| part.is_none_or(|part| name == part || name.starts_with(&format!("{part}/")));
     let wanted: BTreeMap<String, PathBuf> = all
@@ -55,7 +59,12 @@ fn files(site: &Site) -> BTreeMap<String, PathBuf> {
         if path.extension().is_some_and(|extension| extension == "log")
             && let Some(name) = path.file_stem()
         {
-            files.insert(name.to_string_lossy().into_owned(), path.clone());
+            let name = name.to_string_lossy();
+            let name = match name.strip_prefix("agent-") {
+                Some(instance) => format!("{instance}/agent"),
+                None => name.into_owned(),
+            };
+            files.insert(name, path.clone());
         }
     }
     for instance in site.layout.instances_made() {

@@ -103,7 +103,7 @@ fn row(instance: &InstanceStatus, status: &Status) -> Vec<String> {
         (Member::Active, Some(_)) => "preparing".to_owned(),
     };
     let slot = |name: SlotName| match &instance.report {
-        Some(report) => slot_text(report.slots.get(name)),
+        Some(report) => slot_text(report.slots.get(name), status.deploy.is_some()),
         None => String::new(),
     };
     let php = instance.report.as_ref().and_then(|report| report.slots.get(status.serving).php);
@@ -111,11 +111,12 @@ fn row(instance: &InstanceStatus, status: &Status) -> Vec<String> {
     vec![instance.name.to_string(), state, slot(SlotName::Blue), slot(SlotName::Green), php]
 }
 
-fn slot_text(report: &SlotReport) -> String {
+fn slot_text(report: &SlotReport, is_deploying: bool) -> String {
     match (&report.revision, &report.error) {
         (_, Some(error)) => format!("{} failed", error.revision.short()),
         (Some(revision), None) if report.is_ready => revision.short().to_owned(),
         (Some(revision), None) => format!("{} …", revision.short()),
-        (None, None) => "…".to_owned(),
+        (None, None) if is_deploying => "…".to_owned(),
+        (None, None) => "-".to_owned(),
     }
 }

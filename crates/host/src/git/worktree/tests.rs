@@ -1,3 +1,5 @@
+//! Promises of check-outs, on real repositories.
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
