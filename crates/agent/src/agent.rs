@@ -308,10 +308,12 @@ impl Agent {
                     message,
                     "A release cannot be prepared"
                 );
-                self.tell(name, |report| {
-                    report.error =
-                        Some(SlotError { revision: Revision::clone(&revision), message });
-                });
+                if error.is_of_release() {
+                    self.tell(name, |report| {
+                        report.error =
+                            Some(SlotError { revision: Revision::clone(&revision), message });
+                    });
+                }
                 Err(())
             }
         }

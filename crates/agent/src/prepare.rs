@@ -57,6 +57,14 @@ pub enum PrepareError {
     },
 }
 
+impl PrepareError {
+    /// Whether it is a fault of the release, and not only of the moment.
+    #[must_use]
+    pub const fn is_of_release(&self) -> bool {
+        !matches!(self, Self::Receive(ReceiveError::Unreachable(_)))
+    }
+}
+
 fn log_end(log: &str) -> String {
     if log.is_empty() { String::new() } else { format!("; PHP's log ends with: {log}") }
 }

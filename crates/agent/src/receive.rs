@@ -23,6 +23,9 @@ pub enum ReceiveError {
         /// What git said.
         git: CommandError,
     },
+    /// The foreman does not answer, which says nothing of the revision.
+    #[error("cannot fetch the revision; {0}")]
+    Unreachable(String),
     /// The repository is damaged.
     #[error("the instance's repository failed")]
     Git(#[from] GitError),
@@ -55,6 +58,7 @@ pub async fn receive(
     let outcome = receive_bundle(git, foreman, &file, held, revision).await;
     drop(std::fs::remove_file(&file));
     let Err(error) = outcome else { return Ok(()) };
+    let is_silent = matches!(error, BundleError::Download(ForemanError::Unreachable(_)));
     let bundle = chain(&error);
     tracing::warn!(revision = revision.as_str(), bundle, "A bundle cannot be used; asking git");
     let (url, header) = foreman.repository();
@@ -70,7 +74,11 @@ pub async fn receive(
         .time_limit(GIT_FETCH_TIMEOUT)
         .run()
         .await;
-    fetched.map(|_output| ()).map_err(|git| ReceiveError::Fetch { bundle, git })
+    match fetched {
+        Ok(_output) => Ok(()),
+        Err(_same) if is_silent => Err(ReceiveError::Unreachable(bundle)),
+        Err(git) => Err(ReceiveError::Fetch { bundle, git }),
+    }
 }
 
 async fn receive_bundle(

@@ -1,1 +1,15 @@
-//! Stub.
+//! For tests of whole fleets: real fleets, a steady load of visitors, and what must hold of it.
+//!
+//! Nothing here stands in for a part of flotilla: a [`fleet::Fleet`] is started by the program
+//! itself, its visitors come through its balancer, and whoever kills a part kills a real process.
+
+pub mod code;
+pub mod exchange;
+pub mod fleet;
+pub mod load;
+pub mod orders;
+pub mod parts;
+pub mod process;
+pub mod program;
+pub mod wait;
+pub mod wordpress;

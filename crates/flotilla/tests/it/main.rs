@@ -1,5 +1,7 @@
 //! Promises of the command line where no fleet runs: what it says, where, and its exit codes.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod shell;
 
 use insta::assert_snapshot;
@@ -213,6 +215,13 @@ fn a_directory_with_something_else_in_it_is_not_taken_for_data() {
         let said = shell.run(command);
         assert!(!said.starts_with("exit 70"), "{command:?}: {said}");
     }
-    assert_snapshot!(shell.run(&["destroy", "--yes"]), @"");
+    assert_snapshot!(shell.run(&["destroy", "--yes"]), @r#"
+    exit 3
+    --- stderr
+    Stopping the fleet and removing its data
+    error: `[DIR]/papers` is not empty and not the data directory of a fleet
+
+    hint: `target.data_dir` in flotilla.toml names it
+    "#);
     assert!(shell.has("papers/thesis.txt"));
 }

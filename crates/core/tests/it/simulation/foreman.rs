@@ -272,7 +272,8 @@ impl World {
             return;
         }
         self.database.running = None;
-        let is_failed = self.has_faults() && self.random.chance(100);
+        let often = if self.is_stubborn { 700 } else { 100 };
+        let is_failed = self.has_faults() && self.random.chance(often);
         let deploy = self.foreman.store.fleet.deploy.as_ref();
         let revision = deploy.map(|deploy| deploy.request.release.revision.clone());
         let outcome = if is_failed {

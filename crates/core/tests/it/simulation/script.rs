@@ -28,8 +28,9 @@ impl World {
         }
         match self.random.between(0, 9) {
             0..=5 => {
+                let retries = if self.is_stubborn { 800 } else { 200 };
                 let wanted = match &self.asked_last {
-                    Some(again) if self.random.chance(350) => again.clone(),
+                    Some(again) if self.random.chance(retries) => again.clone(),
                     _ => any_release(&mut self.random),
                 };
                 self.asked_last = Some(wanted.clone());
@@ -64,7 +65,7 @@ impl World {
         let names: Vec<InstanceName> = self.agents.keys().cloned().collect();
         let Some(name) = self.random.pick(&names) else { return };
         let until = self.now + self.random.between(200, 7_000);
-        let fault = self.random.between(0, 12);
+        let fault = self.random.between(0, 15);
         self.note(|| format!("fault {fault} for {name} until {until}"));
         match fault {
             0 | 1 if self.random.chance(600) => self.foreman_crashes_now(),
@@ -72,7 +73,7 @@ impl World {
             3 | 4 => self.agent_crashes(&name, Agent::crash),
             5 => self.agent_crashes(&name, Agent::power_off),
             6 => self.replace_machine(&name),
-            7 => self.cut([Way::AgentToForeman(name)], until),
+            7 | 13..=15 => self.cut([Way::AgentToForeman(name)], until),
             8 => self.cut([Way::ForemanToAgent(name)], until),
             9 => self.cut([Way::AgentToForeman(name.clone()), Way::ForemanToAgent(name)], until),
             10 if self.random.chance(500) => self.cut([Way::BalancerToForeman], until),

@@ -104,6 +104,8 @@ pub(super) struct World {
     pub(super) ends_at: u64,
     /// People try again what has failed.
     pub(super) asked_last: Option<Release>,
+    /// Upgrades fail often, and people try again and again.
+    pub(super) is_stubborn: bool,
     /// The longest time between two visitors.
     pub(super) pause_max: u64,
     queue: BTreeMap<(u64, u64), Event>,
@@ -117,6 +119,7 @@ impl World {
         let policy = policy(&mut random, weather);
         let now = 1_000_000;
         let ends_at = now + random.between(15_000, 30_000);
+        let is_stubborn = weather == Weather::Storm && random.chance(300);
         let is_quiet = weather == Weather::Storm && random.chance(400);
         let pause_max = if is_quiet { 400 } else { 60 };
         let mut world = Self {
@@ -134,6 +137,7 @@ impl World {
             ends_at,
             pause_max,
             asked_last: None,
+            is_stubborn,
             queue: BTreeMap::new(),
             last_number: 0,
             trace: is_traced.then(VecDeque::new),

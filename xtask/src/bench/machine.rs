@@ -1,0 +1,77 @@
+//! The machine of a measurement: what it is, and what it lacks.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+use crate::program::Program;
+
+/// Programs that are measured, and the Debian packages that bring them. What a fleet itself runs on
+/// is `flotilla packages`' business.
+const PEERS: [(&str, &str); 3] = [
+    ("/usr/bin/ansible-playbook", "ansible-core"),
+    ("/usr/sbin/sshd", "openssh-server"),
+    ("/usr/bin/ssh", "openssh-client"),
+];
+
+/// Makes sure that everything is there.
+pub(crate) fn require(has_ansible: bool, installs: bool) -> anyhow::Result<()> {
+    let mut missing: Vec<&str> = Vec::new();
+    for (program, package) in PEERS.iter().filter(|_| has_ansible) {
+        if !Path::new(program).exists() {
+            missing.push(package);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    if !installs {
+        bail!("`{names}` is not installed; --install installs it, --without-ansible leaves it out");
+    }
+    Program::new("apt-get")
+        .args(["-q", "-y", "--no-install-recommends", "install"])
+        .args(&missing)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .run()
+}
+
+/// Returns the newest php-fpm that is installed.
+pub(crate) fn php_fpm() -> anyhow::Result<PathBuf> {
+    let entries = std::fs::read_dir("/usr/sbin")?;
+    let newest = entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let (major, minor) = name.strip_prefix("php-fpm")?.split_once('.')?;
+            Some(((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?), entry.path()))
+        })
+        .max();
+    match newest {
+        Some((_, path)) => Ok(path),
+        None => bail!("`php-fpm` is not installed; `flotilla packages --install` installs it"),
+    }
+}
+
+/// Says in one line what machine this is, and how busy.
+pub(crate) fn describe() -> String {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let line = |text: &str, key: &str| {
+        let found = text.lines().find(|line| line.starts_with(key));
+        found
+            .and_then(|line| line.split_once([':', '=']))
+            .map_or("unknown", |(_, value)| value.trim().trim_matches('"'))
+            .to_owned()
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpu = line(&read("/proc/cpuinfo"), "model name");
+    let system = line(&read("/etc/os-release"), "PRETTY_NAME");
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{cores} cores ({cpu}), {system}, Linux {}, load average {}", kernel.trim(), busy())
+}
+
+/// Returns the load average of the last minute.
+pub(crate) fn busy() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("unknown").to_owned()
+}
