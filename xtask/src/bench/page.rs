@@ -45,14 +45,22 @@ struct Round {
     bytes: usize,
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a few hundred requests")]
 impl Round {
     fn cpu(&self) -> f64 {
         self.usage.values().sum()
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a few hundred requests")]
     fn requests_per_cpu_second(&self) -> f64 {
         REQUESTS as f64 / self.cpu()
+    }
+
+    fn requests_per_second(&self) -> f64 {
+        REQUESTS as f64 / self.seconds
+    }
+
+    fn bytes_each(&self) -> f64 {
+        self.bytes as f64 / REQUESTS as f64
     }
 }
 
@@ -154,14 +162,13 @@ fn row(contender: &Contender<'_>) -> Vec<String> {
     let show = |value: fn(&Round) -> f64, digits| {
         spread(&contender.rounds.iter().map(value).collect::<Vec<_>>(), digits)
     };
-    #[expect(clippy::cast_precision_loss, reason = "a few hundred requests")]
     vec![
         contender.name.to_owned(),
         show(Round::requests_per_cpu_second, 1),
-        show(|round| REQUESTS as f64 / round.seconds, 1),
+        show(Round::requests_per_second, 1),
         show(|round| percentile(&round.millis, 50.0), 0),
         show(|round| percentile(&round.millis, 99.0), 0),
-        show(|round| (round.bytes / REQUESTS) as f64, 0),
+        show(Round::bytes_each, 0),
     ]
 }
 

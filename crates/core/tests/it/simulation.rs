@@ -22,7 +22,7 @@ use flotilla_core::deploy::{Cause, Outcome};
 use self::site::{Quality, quality};
 use self::world::{Weather, World};
 
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 300;
 
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -56,9 +56,6 @@ fn no_fault_breaks_a_promise() {
         total(&mut counts, &run(seed, Weather::Storm));
     }
     if std::env::var("FLOTILLA_SEED").is_err() {
-        if std::env::var("FLOTILLA_COUNTS").is_ok() {
-            panic!("{counts:?}")
-        }
         for what in ["settled", "failed", "swapped back", "superseded", "upgrade", "served"] {
             assert!(counts.contains_key(what), "no run had `{what}`: {counts:?}");
         }

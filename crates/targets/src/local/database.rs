@@ -230,6 +230,8 @@ impl Database {
             format!("--auth-root-socket-user={}", own_name()?),
             "--skip-test-db".to_owned(),
             "--skip-name-resolve".to_owned(),
+            // A minimal machine may not know its own name; nothing here asks for it.
+            "--force".to_owned(),
             format!("--tmpdir={}", self.inside().join(TMP).display()),
             format!("--innodb-log-file-size={LOG_FILE_BYTES}"),
         ];

@@ -230,13 +230,14 @@ impl World {
     }
 
     fn report(&mut self, name: &InstanceName) {
+        let serial = self.number();
         let Some(agent) = self.agents.get(name) else { return };
         let slots = Slots {
             blue: self.slot_report(name, agent, SlotName::Blue),
             green: self.slot_report(name, agent, SlotName::Green),
         };
         let report = AgentReport { instance: name.clone(), generation: agent.seen, slots };
-        let message = Message::Report { machine: agent.machine, life: agent.life, report };
+        let message = Message::Report { machine: agent.machine, life: agent.life, serial, report };
         self.send(&Way::AgentToForeman(name.clone()), message);
     }
 

@@ -39,9 +39,16 @@ pub(super) struct Foreman {
     smoke_runs: Option<DeployId>,
     /// The last process of each agent that asked, and waits for news.
     polls: BTreeMap<InstanceName, u64>,
+    /// The report of each agent that came last, and the newest one that came.
+    newest: BTreeMap<InstanceName, (u64, u64)>,
 }
 
 impl Foreman {
+    /// Whether an older report came after a newer one; the next one puts it right.
+    pub(super) fn is_overtaken(&self, name: &InstanceName) -> bool {
+        self.newest.get(name).is_some_and(|(last, newest)| last < newest)
+    }
+
     pub(super) const fn is_running(&self) -> bool {
         self.is_running
     }
@@ -117,13 +124,20 @@ impl World {
         self.work();
     }
 
-    pub(super) fn foreman_hears(&mut self, machine: u64, life: u64, report: AgentReport) {
+    pub(super) fn foreman_hears(
+        &mut self,
+        machine: u64,
+        (life, serial): (u64, u64),
+        report: AgentReport,
+    ) {
         let name = report.instance.clone();
         let is_known = self.agents.get(&name).is_some_and(|agent| agent.machine == machine)
             && self.foreman.store.fleet.instances.contains_key(&name);
         if !self.foreman.is_running || !is_known {
             return;
         }
+        let newest = self.foreman.newest.entry(name.clone()).or_default();
+        *newest = (serial, serial.max(newest.1));
         let seen = Seen { report, at: Millis(self.now) };
         self.foreman.observed.reports.insert(name.clone(), seen);
         if self.random.chance(300) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flotilla_core::deploy::{HoldMode, Outcome, Phase, Request};
 use flotilla_core::fleet::{Fleet, Member};
-use flotilla_core::id::{Generation, InstanceName, Millis};
+use flotilla_core::id::{InstanceName, Millis};
 use flotilla_core::plan::Event as Milestone;
 use flotilla_core::slot::SlotName;
 use flotilla_core::table::Table;
@@ -84,11 +84,6 @@ impl World {
                 .iter()
                 .all(|way| self.cuts.get(way).is_none_or(|until| had_time(*until)))
         };
-        // A report may have been overtaken by an older one; the next one puts it right.
-        let is_overtaken = |name: &InstanceName, seen: Generation| {
-            let newest = self.foreman.observed.reports.get(name);
-            newest.is_some_and(|one| one.report.generation < seen)
-        };
         let left_behind = self
             .agents
             .iter()
@@ -100,7 +95,7 @@ impl World {
                     && slot.mark == next.table.revision
                     && had_time(slot.ready_since)
                     && is_connected(name)
-                    && !is_overtaken(name, agent.seen)
+                    && !self.foreman.is_overtaken(name)
             })
             .find(|(name, _)| !next.table.has(name))
             .map(|(name, _)| name.clone());

@@ -66,7 +66,7 @@ impl Event {
 /// What goes over the network.
 #[derive(Debug, Clone)]
 pub(super) enum Message {
-    Report { machine: u64, life: u64, report: AgentReport },
+    Report { machine: u64, life: u64, serial: u64, report: AgentReport },
     Desired { name: InstanceName, life: u64, desired: Desired },
     Push { boot: u64, call: u64, table: Table },
     Poll { boot: u64, call: u64 },
@@ -199,8 +199,8 @@ impl World {
 
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Report { machine, life, report } => {
-                self.foreman_hears(machine, life, report);
+            Message::Report { machine, life, serial, report } => {
+                self.foreman_hears(machine, (life, serial), report);
             }
             Message::Desired { name, life, desired } => self.agent_hears(&name, life, desired),
             Message::Push { boot, call, table } => self.balancer_takes(boot, call, table),
