@@ -27,7 +27,8 @@ use crate::wordpress::{Version, with_shop};
 
 const UP_LIMIT: Duration = Duration::from_secs(180);
 const COMMAND_LIMIT: Duration = Duration::from_secs(150);
-const DOWN_LIMIT: Duration = Duration::from_secs(60);
+/// More than flotilla itself grants all parts to stop, and a busy disk to remove them.
+const DOWN_LIMIT: Duration = Duration::from_secs(240);
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 const GONE_LIMIT: Duration = Duration::from_secs(5);

@@ -11,7 +11,7 @@ use super::cpu::{Root, pids, precise_nanos};
 use super::fleet::{Fleet, Shape};
 use super::http::Visitor;
 use super::peer::{Peer, Plan, copy_site};
-use super::statistics::{median, percentile, spread, table};
+use super::statistics::{mean, percentile, spread, table};
 use super::visitors::{Site, ask, load};
 use super::{address, directory, machine};
 
@@ -46,6 +46,13 @@ const SHAPE: Shape = Shape {
 struct Sample {
     wall_millis: Vec<f64>,
     cpu_millis: Vec<f64>,
+}
+
+impl Sample {
+    fn append(&mut self, mut other: Self) {
+        self.wall_millis.append(&mut other.wall_millis);
+        self.cpu_millis.append(&mut other.cpu_millis);
+    }
 }
 
 #[derive(Default)]
@@ -88,6 +95,10 @@ pub(crate) fn run(program: &Path, rounds: Option<u32>) -> anyhow::Result<()> {
         steady.0.push(sample(&site, &roots()?)?);
         clone.push_ten_files()?;
         fresh.0.push(sample_after_cutover(&fleet, &site, &roots)?);
+        // On both sides of what is compared with it: others use the machine too.
+        if let Some(sample) = steady.0.last_mut() {
+            sample.append(self::sample(&site, &roots()?)?);
+        }
 
         let site = Site { address: peer.address, host: &fleet.host, paths: &PATHS };
         let database = roots()?.into_iter().filter(|(part, _)| part == "database");
@@ -106,9 +117,16 @@ pub(crate) fn run(program: &Path, rounds: Option<u32>) -> anyhow::Result<()> {
     ]);
     conclude(&fresh, &steady, "first 50 after a cutover to steady state");
     conclude(&plain_cold, &plain_steady, "first 50 with a cold opcache to steady state");
-    let ratio = p99(&fresh) / p99(&steady);
-    let is_met = if ratio <= TARGET_RATIO { "met" } else { "missed" };
-    println!("The target of {TARGET_RATIO} for p99 after a cutover is {is_met}\n");
+    let verdict = |of| {
+        let ratio = p99(&fresh, of) / p99(&steady, of);
+        if ratio <= TARGET_RATIO { "met" } else { "missed" }
+    };
+    println!(
+        "The target of {TARGET_RATIO} for p99 after a cutover is {}; of CPU time, which does not \
+         count who else used the machine, it is {}\n",
+        verdict(wall),
+        verdict(cpu)
+    );
     drop(peer);
     fleet.destroy()
 }
@@ -150,8 +168,7 @@ fn sample_after_cutover(
             number += 1;
             let is_new = revision.is_some_and(|revision| revision != before);
             if is_new || !sample.wall_millis.is_empty() {
-                sample.wall_millis.append(&mut one.wall_millis);
-                sample.cpu_millis.append(&mut one.cpu_millis);
+                sample.append(one);
             } else if listed_at.elapsed() > Duration::from_millis(200) {
                 // The first deploy starts the processes of the second slot.
                 pids = super::cpu::pids(&roots()?);
@@ -189,8 +206,8 @@ fn cpu(sample: &Sample) -> &[f64] {
     &sample.cpu_millis
 }
 
-fn p99(samples: &Samples) -> f64 {
-    percentile(&samples.pooled(wall), 99.0)
+fn p99(samples: &Samples, of: fn(&Sample) -> &[f64]) -> f64 {
+    percentile(&samples.pooled(of), 99.0)
 }
 
 fn print(all: &[(&str, &Samples)]) {
@@ -204,8 +221,6 @@ fn print(all: &[(&str, &Samples)]) {
         .map(|(name, samples)| {
             let (wall, cpu) = (samples.pooled(wall), samples.pooled(cpu));
             let show = |values: &[f64], percent| format!("{:.0}", percentile(values, percent));
-            #[expect(clippy::cast_precision_loss, reason = "a few hundred requests")]
-            let sum = cpu.iter().sum::<f64>() / samples.0.len() as f64 / 1e3;
             vec![
                 (*name).to_owned(),
                 show(&wall, 50.0),
@@ -213,23 +228,23 @@ fn print(all: &[(&str, &Samples)]) {
                 show(&wall, 100.0),
                 show(&cpu, 50.0),
                 show(&cpu, 99.0),
-                format!("{sum:.2}"),
+                format!("{:.0}", mean(&cpu)),
             ]
         })
         .collect();
-    let header = ["", "p50 ms", "p99 ms", "max ms", "CPU p50 ms", "CPU p99 ms", "CPU-s for the 50"];
+    let header = ["", "p50 ms", "p99 ms", "max ms", "CPU p50 ms", "CPU p99 ms", "CPU mean ms"];
     println!("{}", table(&header, &rows));
 }
 
 fn conclude(fresh: &Samples, steady: &Samples, what: &str) {
-    let total = |samples: &Samples| samples.pooled(cpu).iter().sum::<f64>();
+    let mean = |samples: &Samples| mean(&samples.pooled(cpu));
     println!(
-        "Ratio of the {what}: p99 **{:.2}** (each round: {}), CPU p99 {:.2} (each round: {}), all \
-         CPU {:.2}\n",
-        p99(fresh) / p99(steady),
+        "Ratio of the {what}: p99 **{:.2}** (each round: {}), CPU p99 {:.2} (each round: {}), CPU \
+         mean {:.2}\n",
+        p99(fresh, wall) / p99(steady, wall),
         spread(&fresh.ratios(steady, wall), 2),
-        percentile(&fresh.pooled(cpu), 99.0) / percentile(&steady.pooled(cpu), 99.0),
-        median(&fresh.ratios(steady, cpu)),
-        total(fresh) / total(steady),
+        p99(fresh, cpu) / p99(steady, cpu),
+        spread(&fresh.ratios(steady, cpu), 2),
+        mean(fresh) / mean(steady),
     );
 }

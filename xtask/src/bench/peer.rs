@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 
-use super::cpu::Root;
+use super::cpu::{Root, pids};
 use super::process::{Background, wait_until};
 use super::{machine, write};
 use crate::program::Program;
@@ -38,6 +38,7 @@ pub(crate) struct Plan<'a> {
 pub(crate) struct Peer {
     directory: PathBuf,
     pub(crate) address: SocketAddr,
+    workers: u16,
     fpm: Option<Background>,
     nginx: Background,
 }
@@ -56,8 +57,13 @@ impl Peer {
         let words = ["/usr/sbin/nginx", "-e", "stderr", "-c"].map(str::to_owned);
         let words = [words.as_slice(), &[text(&directory.join("nginx.conf"))]].concat();
         let nginx = Background::start("nginx", &words, &directory.join("nginx.log"))?;
-        let mut peer =
-            Self { directory: directory.clone(), address: plan.address, fpm: None, nginx };
+        let mut peer = Self {
+            directory: directory.clone(),
+            address: plan.address,
+            workers: plan.workers,
+            fpm: None,
+            nginx,
+        };
         peer.restart_php()?;
         peer.wait_until_served()?;
         Ok(peer)
@@ -76,10 +82,11 @@ impl Peer {
         ];
         let log = self.directory.join("php-fpm.log");
         let fpm = self.fpm.insert(Background::start("php-fpm", &words, &log)?);
-        let socket = self.directory.join("php.sock");
+        let (socket, workers) = (self.directory.join("php.sock"), usize::from(self.workers));
         wait_until("the start of php-fpm", START_LIMIT, || {
             fpm.check()?;
-            Ok(std::os::unix::net::UnixStream::connect(&socket).is_ok())
+            let has_workers = pids(&[(String::new(), fpm.pid())]).len() > workers;
+            Ok(has_workers && std::os::unix::net::UnixStream::connect(&socket).is_ok())
         })
     }
 

@@ -22,6 +22,11 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     f64::midpoint(low, high)
 }
 
+#[expect(clippy::cast_precision_loss, reason = "the length of a list of measurements")]
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
 fn negated(values: &[f64]) -> Vec<f64> {
     values.iter().map(|value| -value).collect()
 }

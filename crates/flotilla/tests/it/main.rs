@@ -174,13 +174,13 @@ fn every_fault_of_the_configuration_names_its_line_its_key_and_the_way_out() {
     let shell = Shell::new();
     shell.write(
         "flotilla.toml",
-        "[fleet]\ninstances = 0\ninstnces = 3\n\n[deploy]\nsmoke = [\"shop\"]\nverify_window = \"ten\"\n",
+        "[fleet]\ninstances = 0\ninstanses = 3\n\n[deploy]\nsmoke = [\"shop\"]\nverify_window = \"ten\"\n",
     );
     assert_snapshot!(shell.run(&["up"]), @r#"
     exit 3
     --- stderr
     error: [DIR]/flotilla.toml:2: `fleet.instances` must be a whole number from 1 to 100, not `0`
-    [DIR]/flotilla.toml:3: unknown key `fleet.instnces`; did you mean `fleet.instances`?
+    [DIR]/flotilla.toml:3: unknown key `fleet.instanses`; did you mean `fleet.instances`?
     [DIR]/flotilla.toml:6: `deploy.smoke` is a list, and each of its items must be a path of the site, such as `"/shop/"`: it does not begin with `/`
     [DIR]/flotilla.toml:7: `deploy.verify_window` must be a duration from `"0ms"` to `"1h"`, not `ten`; write a whole number and one of `ms`, `s`, `m`, `h`, `d`, such as `"30s"`
     "#);

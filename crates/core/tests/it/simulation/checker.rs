@@ -24,6 +24,8 @@ pub(super) struct Checker {
     /// When a revision was last asked for by a request.
     pub(super) served_at: BTreeMap<Revision, u64>,
     seen: BTreeMap<InstanceName, Generation>,
+    /// When an instance came into the inventory; a name may come again.
+    pub(super) joined_at: BTreeMap<InstanceName, u64>,
     /// What the colours held when a deploy began.
     pub(super) before: BTreeMap<DeployId, Slots<Option<Release>>>,
     /// What happened at all, so that a test can tell that the run was not empty.

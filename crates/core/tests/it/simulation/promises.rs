@@ -24,6 +24,9 @@ impl World {
     pub(super) fn check_commit(&mut self, next: &Fleet, milestones: &[Milestone]) {
         let former = self.foreman.store.fleet.clone();
         self.checker.learn(&former, next);
+        for name in next.instances.keys().filter(|name| !former.instances.contains_key(*name)) {
+            self.checker.joined_at.insert(name.clone(), self.now);
+        }
         let has_active = next.instances.values().any(|member| *member == Member::Active);
         let is_emptied = next.table.upstreams.is_empty() && !former.table.upstreams.is_empty();
         self.checker.hold_true("the table is never emptied", !is_emptied || !has_active, || {
@@ -94,6 +97,7 @@ impl World {
                     && slot.is_up
                     && slot.mark == next.table.revision
                     && had_time(slot.ready_since)
+                    && self.checker.joined_at.get(*name).is_none_or(|at| had_time(*at))
                     && is_connected(name)
                     && !self.foreman.is_overtaken(name)
             })

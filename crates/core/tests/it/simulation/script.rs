@@ -129,7 +129,9 @@ impl World {
     }
 
     fn heal(&mut self) {
-        self.cuts.clear();
+        for until in self.cuts.values_mut() {
+            *until = self.now.min(*until);
+        }
         for agent in self.agents.values_mut() {
             agent.stuck_until = 0;
             agent.slow_until = 0;
