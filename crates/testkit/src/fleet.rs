@@ -15,7 +15,6 @@ use flotilla_targets::local::layout::Layout;
 use flotilla_targets::local::ports::{BALANCER, Book, FOREMAN};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::code::Clone as Code;
@@ -107,7 +106,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct Fleet {
     settings: Settings,
-    directory: TempDir,
+    directory: PathBuf,
     layout: Layout,
     shell: Shell,
     client: Client,
@@ -123,8 +122,9 @@ impl Fleet {
         std::fs::create_dir_all(&parent)?;
         sweep(&parent);
         let prefix = format!("fleet-{}-", settings.name);
-        let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent)?;
-        let path = directory.path();
+        // Kept until nothing runs in it any more: what was not stopped is stopped by the next test.
+        let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent)?.keep();
+        let path = directory.as_path();
         std::fs::write(path.join(OWNER), std::process::id().to_string())?;
         std::fs::write(path.join(FILE_NAME), settings.toml())?;
         if let Some(version) = settings.version {
@@ -207,7 +207,7 @@ impl Fleet {
     /// The fleet's directory.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     /// Where everything lies.
@@ -358,7 +358,7 @@ impl Fleet {
             bail!("`flotilla destroy` left processes of `{}`: {left:#?}", self.settings.name);
         }
         ensure!(!self.layout.data_dir().exists(), "`flotilla destroy` left {:?}", self.layout);
-        Ok(())
+        Ok(std::fs::remove_dir_all(&self.directory)?)
     }
 
     /// Keeps the logs of a fleet whose test fails.

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::bail;
+
 use super::ansible::Hosts;
 use super::clock::Moment;
 use super::commit::Clone;
@@ -40,13 +42,17 @@ struct Deploys {
 }
 
 impl Deploys {
-    fn push(&mut self, sight: &Sight, whole: Duration, cpu_seconds: f64) {
-        self.seconds.push(sight.until_all_new.unwrap_or(whole).as_secs_f64());
+    fn push(&mut self, sight: &Sight, whole: Duration, cpu_seconds: f64) -> anyhow::Result<()> {
+        let Some(seconds) = sight.until_all_new else {
+            bail!("no visitor saw the new release within {} s", whole.as_secs());
+        };
+        self.seconds.push(seconds.as_secs_f64());
         self.cpu_seconds.push(cpu_seconds);
         self.mixed_millis.push(sight.mixed_for.as_secs_f64() * 1e3);
         self.stale += sight.stale;
         self.failed += sight.failed;
         self.requests += sight.requests;
+        Ok(())
     }
 }
 
@@ -69,12 +75,11 @@ pub(crate) fn run(
         let mut ours = Deploys { name: "flotilla", ..Deploys::default() };
         let mut theirs = Deploys { name: "ansible", ..Deploys::default() };
         // The first deploy starts the processes of the second slots; it is not counted.
-        let mark = clone.push_ten_files()?;
+        clone.push_ten_files()?;
         fleet.deploy()?;
         if let Some(hosts) = &hosts {
             hosts.play()?;
         }
-        drop(mark);
         for number in 0..rounds.unwrap_or(ROUNDS) {
             let mark = clone.push_ten_files()?;
             deploy_to_fleet(&fleet, size, &mark, &mut ours)?;
@@ -100,9 +105,8 @@ fn deploy_to_fleet(
     let before = spent(&roots);
     let started_at = Moment::now();
     let (sight, deployed) = watch(&[fleet.address], &fleet.host, mark, || fleet.deploy());
-    deploys.push(&sight, started_at.elapsed(), spent(&roots) - before);
     deploys.own.push(deployed?.took.as_secs_f64());
-    Ok(())
+    deploys.push(&sight, started_at.elapsed(), spent(&roots) - before)
 }
 
 fn play_to_hosts(
@@ -120,8 +124,8 @@ fn play_to_hosts(
     let before = spent(&roots);
     let started_at = Moment::now();
     let (sight, played) = watch(&addresses, host, mark, || hosts.play());
-    deploys.push(&sight, started_at.elapsed(), spent(&roots) - before);
-    played
+    played?;
+    deploys.push(&sight, started_at.elapsed(), spent(&roots) - before)
 }
 
 /// CPU seconds of trees and of the commands that were run.

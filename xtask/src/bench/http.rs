@@ -19,6 +19,7 @@ const BODY_BYTES_MAX: u64 = 16 << 20;
 pub(crate) struct Visitor {
     address: SocketAddr,
     host: String,
+    encoding: &'static str,
     stream: Option<BufReader<TcpStream>>,
 }
 
@@ -40,8 +41,14 @@ impl Answer {
 }
 
 impl Visitor {
+    /// A visitor with a browser, which takes compressed pages.
     pub(crate) fn new(address: SocketAddr, host: impl Into<String>) -> Self {
-        Self { address, host: host.into(), stream: None }
+        Self { address, host: host.into(), encoding: "gzip", stream: None }
+    }
+
+    /// A visitor that reads what it gets.
+    pub(crate) fn reading(address: SocketAddr, host: impl Into<String>) -> Self {
+        Self { encoding: "identity", ..Self::new(address, host) }
     }
 
     /// Asks for a page and reads all of it.
@@ -60,8 +67,8 @@ impl Visitor {
             None => self.connect()?,
         };
         let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept-Encoding: gzip\r\nUser-Agent: bench\r\n\r\n",
-            self.host
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept-Encoding: {}\r\nUser-Agent: bench\r\n\r\n",
+            self.host, self.encoding
         );
         let asked_at = Moment::now();
         stream.get_mut().write_all(head.as_bytes())?;

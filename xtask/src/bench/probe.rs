@@ -49,7 +49,7 @@ pub(crate) fn watch<T>(
                     .iter()
                     .skip(if addresses.len() < count { 0 } else { number })
                     .step_by(if addresses.len() < count { 1 } else { count })
-                    .map(|address| Visitor::new(*address, host))
+                    .map(|address| Visitor::reading(*address, host))
                     .collect();
                 let is_over = &is_over;
                 scope.spawn(move || look(&mut visitors, mark, is_over))

@@ -39,6 +39,13 @@ pub enum TeardownError {
     Layout(#[from] LayoutError),
 }
 
+/// What becomes of the data after the stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Data {
+    Kept,
+    Removed,
+}
+
 /// Something that may run: its name and its lock.
 type Part = (String, PathBuf);
 
@@ -65,13 +72,17 @@ pub fn running(layout: &Layout) -> Vec<String> {
 /// # Errors
 /// Something lives on; the rest was stopped.
 pub async fn down(layout: &Layout) -> Result<Vec<String>, TeardownError> {
+    stop_everything(layout, Data::Kept).await
+}
+
+async fn stop_everything(layout: &Layout, data: Data) -> Result<Vec<String>, TeardownError> {
     let (mut stopped, mut first_error) = (Vec::new(), None);
     for _ in 0..PASSES {
         // The supervisor first, or it would start them again.
         for step in 0..order(layout).len() {
             // Looked up again for each step: until the supervisor is gone, it may start agents.
             let parts = order(layout).into_iter().nth(step).unwrap_or_default();
-            for (name, outcome) in stop_all(parts).await {
+            for (name, outcome) in stop_all(parts, data).await {
                 match outcome {
                     Ok(true) => stopped.push(name),
                     Ok(false) => {}
@@ -94,7 +105,7 @@ pub async fn destroy(layout: &Layout) -> Result<(), TeardownError> {
     if layout.data_dir().exists() && !layout.is_ours() {
         return Err(LayoutError::NotOurs(layout.data_dir().to_owned()).into());
     }
-    down(layout).await?;
+    stop_everything(layout, Data::Removed).await?;
     Ok(layout.remove()?)
 }
 
@@ -107,16 +118,21 @@ pub async fn stop_slots(instance_dir: &Path) -> Result<(), UnitError> {
         .into_iter()
         .map(|slot| (format!("slot {slot}"), slot_lock(instance_dir, slot)))
         .collect();
-    stop_all(parts).await.into_iter().try_for_each(|(_, outcome)| outcome.map(|_| ()))
+    stop_all(parts, Data::Kept).await.into_iter().try_for_each(|(_, outcome)| outcome.map(|_| ()))
 }
 
 /// Stops parts at the same time.
-async fn stop_all(parts: Vec<Part>) -> Vec<(String, Result<bool, UnitError>)> {
+async fn stop_all(parts: Vec<Part>, data: Data) -> Vec<(String, Result<bool, UnitError>)> {
     let mut stops = JoinSet::new();
     for (name, lock) in parts {
         stops.spawn(async move {
             let limit = timeout_of(&name);
-            let outcome = stop_holder(&name, &lock, Signal::SIGTERM, limit).await;
+            // It would spend up to minutes writing what is removed right after.
+            let signal = match data {
+                Data::Removed if name == DATABASE => Signal::SIGKILL,
+                _ => Signal::SIGTERM,
+            };
+            let outcome = stop_holder(&name, &lock, signal, limit).await;
             (name, outcome)
         });
     }
