@@ -127,7 +127,7 @@ async fn stop_all(parts: Vec<Part>, data: Data) -> Vec<(String, Result<bool, Uni
     for (name, lock) in parts {
         stops.spawn(async move {
             let limit = timeout_of(&name);
-            // It would spend up to minutes writing what is removed right after.
+            // What it would still write is removed right after.
             let signal = match data {
                 Data::Removed if name == DATABASE => Signal::SIGKILL,
                 _ => Signal::SIGTERM,
