@@ -97,8 +97,10 @@ pub async fn prepare(
     revision: &Revision,
     tools: Tools<'_>,
 ) -> Result<(), PrepareError> {
+    // Without the mark a change was begun and not ended: the processes may know half of it.
+    let must_restart = tools.has_new_settings || slot.mark().is_none();
     slot.remove_mark();
-    let was_running = quiesce(slot, tools.has_new_settings).await?;
+    let mut is_running = quiesce(slot, must_restart).await?;
     let worktree = slot.worktree();
     let held = match worktree.checked_out().await {
         Some(revision) => Some(revision),
@@ -107,7 +109,12 @@ pub async fn prepare(
     let scratch = slot.directory.join("tmp");
     receive(tools.git, tools.foreman, &scratch, held.as_ref(), revision).await?;
     let changed = worktree.checkout(revision, &slot.kept()).await?;
-    if !was_running {
+    if is_running && changed.has_other_paths {
+        // PHP keeps which file a path leads to, in opcache and in each worker.
+        slot.unit.stop().await?;
+        is_running = false;
+    }
+    if !is_running {
         slot.configure(tools.settings)?;
     }
     slot.name_revision(revision)?;
@@ -122,12 +129,12 @@ pub async fn prepare(
 
 /// Makes sure that nothing runs in the slot that its change could hurt; returns whether its
 /// processes still run.
-async fn quiesce(slot: &Slot, has_new_settings: bool) -> Result<bool, UnitError> {
+async fn quiesce(slot: &Slot, must_restart: bool) -> Result<bool, UnitError> {
     if slot.unit.holder()?.is_none() {
         return Ok(false);
     }
     let deadline = Instant::now() + IDLE_TIMEOUT;
-    while !has_new_settings && Instant::now() < deadline {
+    while !must_restart && Instant::now() < deadline {
         if slot.workers().await.is_some_and(|workers| workers.busy == 0) {
             return Ok(true);
         }
@@ -135,7 +142,7 @@ async fn quiesce(slot: &Slot, has_new_settings: bool) -> Result<bool, UnitError>
     }
     tracing::info!(
         slot = slot.name.as_str(),
-        has_new_settings,
+        must_restart,
         "The slot's processes are started anew"
     );
     slot.unit.stop().await?;

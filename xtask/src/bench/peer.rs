@@ -21,7 +21,7 @@ use crate::program::Program;
 const START_LIMIT: Duration = Duration::from_secs(20);
 const USER: &str = "www-data";
 /// What only makes sense in a slot: the peer has PHP's defaults.
-const OURS: [&str; 3] = ["auto_prepend_file", "user_ini.filename", "opcache.revalidate_path"];
+const OURS: [&str; 2] = ["auto_prepend_file", "user_ini.filename"];
 
 /// What a peer is made from.
 pub(crate) struct Plan<'a> {

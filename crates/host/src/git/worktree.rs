@@ -77,6 +77,8 @@ pub struct CheckedOut {
     pub written: Vec<PathBuf>,
     /// The files and directories that were removed.
     pub removed: Vec<PathBuf>,
+    /// Whether a path came, went, or leads elsewhere; false when files only have other bytes.
+    pub has_other_paths: bool,
 }
 
 /// How closely a tree is looked at.

@@ -6,6 +6,8 @@ use flotilla_testkit::exchange::{Exchange, Kind, between, failed, tally};
 use flotilla_testkit::fleet::{Fleet, Settings, record};
 use flotilla_testkit::load::{Load, Plan};
 use flotilla_testkit::orders;
+use flotilla_testkit::wordpress::write;
+use reqwest::Method;
 
 use crate::assert_unnoticed;
 
@@ -116,4 +118,67 @@ async fn broken_releases_take_themselves_back(fleet: &Fleet, good: &str) {
         assert_eq!(between(&visits, version), Vec::<&Exchange>::new(), "{version} was mixed");
     }
     orders::check(fleet, &exchanges).await.unwrap();
+}
+
+/// Names a file by a path that has more than one meaning, and one by a link.
+const ASKS_WHERE: &str = "<?php
+header('X-Where: ' . (include 'flotilla-part.php') . ' ' . (include __DIR__ . '/turn/part.php'));
+";
+
+fn write_parts(code: &flotilla_testkit::code::Clone, target: &str) -> anyhow::Result<()> {
+    let must_use = code.directory().join("wp-content/mu-plugins");
+    write(&must_use.join("where/show.php"), ASKS_WHERE)?;
+    write(&must_use.join("where/flotilla-part.php"), "<?php return 'beside';")?;
+    for name in ["one", "two"] {
+        write(
+            &must_use.join("where").join(name).join("part.php"),
+            &format!("<?php return '{name}';"),
+        )?;
+    }
+    code.set_plugin("where", "<?php require __DIR__ . '/where/show.php';")?;
+    let link = must_use.join("where/turn");
+    drop(std::fs::remove_file(&link));
+    std::os::unix::fs::symlink(target, link)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn paths_lead_where_the_release_says() {
+    let settings = Settings::new("paths").instances(1).set("deploy", "verify_window", "'500ms'");
+    let fleet = Fleet::start(settings).await.unwrap();
+    let code = fleet.clone_code().await.unwrap();
+    // PHP finds it before the one beside the script that asks.
+    let first = code.directory().join("flotilla-part.php");
+    let address = fleet.address().unwrap();
+    // Both slots know the paths of one release before either gets the next.
+    for (number, expected) in [
+        "beside one",
+        "beside one",
+        "first one",
+        "first one",
+        "first two",
+        "beside two",
+        "beside one",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (part, target) = expected.split_once(' ').unwrap();
+        drop(std::fs::remove_file(&first));
+        if part == "first" {
+            write(&first, "<?php return 'first';").unwrap();
+        }
+        let version = format!("step-{number}");
+        let change = |code: &flotilla_testkit::code::Clone| {
+            write_parts(code, target)?;
+            code.set_version(&version)
+        };
+        let revision = code.publish(&version, change).await.unwrap();
+        fleet.deploy_well(&revision).await.unwrap();
+        for _ in 0..8 {
+            let page = fleet.visit(address, Method::GET, "/").unwrap().send().await.unwrap();
+            let found = page.headers().get("x-where").unwrap().to_str().unwrap();
+            assert_eq!(found, expected, "at step {number}");
+        }
+    }
 }

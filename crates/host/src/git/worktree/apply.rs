@@ -39,7 +39,8 @@ impl Job {
     pub(super) fn run(self, mut blobs: mpsc::Receiver<Piece>) -> Result<CheckedOut, GitError> {
         let Self { lock, plan, private, tree: path, revision } = self;
         let mut tree = Tree::open(&path).map_err(GitError::file("open", &path))?;
-        let mut done = CheckedOut::default();
+        let mut done =
+            CheckedOut { has_other_paths: plan.has_other_paths, ..CheckedOut::default() };
         for (path, is_directory) in &plan.removals {
             tree.remove(path, *is_directory)
                 .map_err(GitError::file("remove", tree.full_path(path)))?;

@@ -125,6 +125,8 @@ pub(super) struct Plan {
     /// Files that are right but for their time.
     pub(super) touches: Vec<Write>,
     pub(super) writes: Vec<Write>,
+    /// Whether a path comes, goes, or leads elsewhere.
+    pub(super) has_other_paths: bool,
     /// The index of the result, as far as it is known without the writes.
     pub(super) index: Index,
 }
@@ -154,8 +156,10 @@ pub(super) fn plan(
         directories: Vec::new(),
         touches: Vec::new(),
         writes: Vec::new(),
+        has_other_paths: false,
         index: std::mem::take(&mut wanted.skipped),
     };
+    let mut rewritten = 0_usize;
     for one in found {
         if one.is_skipped {
             wanted.directories.remove(&one.path);
@@ -175,6 +179,7 @@ pub(super) fn plan(
         };
         let held = index.remove(&one.path);
         if !holds(&mut tree, &one, &file, held.as_ref(), Depth::Quick) {
+            rewritten += usize::from(matches!(one.kind, FoundKind::File { .. }) && !file.is_link());
             continue;
         }
         wanted.files.remove(&one.path);
@@ -195,6 +200,8 @@ pub(super) fn plan(
             Write { path, file, time }
         })
         .collect();
+    plan.has_other_paths =
+        !plan.removals.is_empty() || !plan.directories.is_empty() || plan.writes.len() != rewritten;
     Ok(plan)
 }
 

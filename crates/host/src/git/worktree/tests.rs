@@ -143,6 +143,31 @@ async fn every_byte_mode_and_name_arrives_and_leaves_again() {
 }
 
 #[tokio::test]
+async fn a_checkout_says_whether_paths_came_went_or_turned() {
+    let place = Place::new().await;
+    let start = files(&[(b"a.php", 0o100_644, b"1"), (b"turn", 0o120_000, b"a.php")]);
+    let first = place.commit(&start, None, 1_000).await;
+    let tree = place.worktree("blue");
+    assert!(tree.checkout(&first, &Keep::default()).await.unwrap().has_other_paths);
+    for (what, path, mode, bytes, expected) in [
+        ("other bytes", "a.php", 0o100_644, "2", false),
+        ("other permissions", "a.php", 0o100_755, "1", false),
+        ("a new file", "b.php", 0o100_644, "1", true),
+        ("a link that turned", "turn", 0o120_000, "b.php", true),
+        ("a link for a file", "a.php", 0o120_000, "turn", true),
+        ("a file for a link", "turn", 0o100_644, "1", true),
+    ] {
+        let mut other = start.clone();
+        other.insert(path.as_bytes().to_vec(), (mode, bytes.as_bytes().to_vec()));
+        let second = place.commit(&other, Some(&first), 2_000).await;
+        for revision in [&second, &first] {
+            let done = tree.checkout(revision, &Keep::default()).await.unwrap();
+            assert_eq!(done.has_other_paths, expected, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn times_depend_on_the_revision_alone() {
     let place = Place::new().await;
     let mut held = odd_files();
