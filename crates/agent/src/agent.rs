@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::api::{SlotSettings, SyncReply, SyncRequest};
+use flotilla_core::api::{SlotSettings, SyncReply};
 use flotilla_core::converge::{is_news, next_slot};
 use flotilla_core::error::chain;
-use flotilla_core::id::{Generation, Revision, Token};
+use flotilla_core::id::{Generation, Revision};
 use flotilla_core::report::{AgentReport, Desired, SlotError, SlotReport};
 use flotilla_core::slot::{SlotName, Slots};
 use flotilla_host::files::{
@@ -18,23 +18,19 @@ use flotilla_host::git::{Git, GitError};
 use flotilla_host::tasks::Tasks;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
-use tokio_util::sync::CancellationToken;
 
 use crate::Options;
 use crate::foreman::{Foreman, ForemanError};
+use crate::keep::{keep_slot, watch_slot};
 use crate::prepare::{Tools, prepare, wait_until_healthy};
+use crate::receive::remove_leftovers;
 use crate::slot::{Mark, Slot};
+use crate::sync::{authenticate, sync, token_file};
 
-/// How long the foreman may hold a report back when there is no news.
-const SYNC_WAIT: Duration = Duration::from_secs(2);
-const SYNC_RETRY: Duration = Duration::from_millis(500);
 const PREPARE_RETRY_FIRST: Duration = Duration::from_secs(1);
 const PREPARE_RETRY_MAX: Duration = Duration::from_secs(30);
-const KEEP_INTERVAL: Duration = Duration::from_millis(100);
-const KEEP_BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// Tidying costs CPU time, so it is done once for many deploys.
 const RELEASED_BEFORE_TIDYING: u32 = 50;
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Says why an agent could not start.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +96,7 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
     }
     let git = Git::new(options.directory.join("repository.git"));
     git.init_bare().await?;
+    remove_leftovers(&git);
     let slots = Slots {
         blue: Slot::open(&options, SlotName::Blue)?,
         green: Slot::open(&options, SlotName::Green)?,
@@ -152,7 +149,8 @@ impl Agent {
         // Before the first report: one that says "nothing is ready yet" would take an instance out
         // of service whose slots have served all the time.
         self.bring_up().await;
-        tasks.spawn("sync", sync(self.foreman.clone(), reports, news, tasks.stopping()));
+        let token = token_file(&self.options);
+        tasks.spawn("sync", sync(self.foreman.clone(), token, reports, news, tasks.stopping()));
         let mut retry = PREPARE_RETRY_FIRST;
         let mut is_retry_due = false;
         loop {
@@ -350,114 +348,6 @@ impl Agent {
         if let Err(error) = write_json(&path, &self.memory, Access::Private) {
             tracing::error!(error = chain(&error), "The agent's memory cannot be written");
         }
-    }
-}
-
-/// Gets the agent's token: its own, or a new one for its join token.
-async fn authenticate(options: &Options) -> Result<Foreman, AgentError> {
-    let own = options.directory.join("token");
-    let join = options.directory.join("join-token");
-    if let Ok(token) = std::fs::read_to_string(&own) {
-        return Ok(Foreman::new(options.foreman.clone(), Token::new(token.trim().to_owned()))?);
-    }
-    let token = std::fs::read_to_string(&join)
-        .map_err(|_absent| AgentError::NoToken(options.directory.clone()))?;
-    let joiner = Foreman::new(options.foreman.clone(), Token::new(token.trim().to_owned()))?;
-    let token = match joiner.join(&options.instance).await {
-        Ok(token) => token,
-        Err(error @ ForemanError::Unreachable(_)) => return Err(AgentError::Join(error)),
-        Err(error) => {
-            // It is spent or wrong: without it, whoever keeps this instance makes a new one.
-            drop(std::fs::remove_file(&join));
-            return Err(AgentError::Join(error));
-        }
-    };
-    write_atomic(&own, token.reveal().as_bytes(), Access::Private)?;
-    drop(std::fs::remove_file(&join));
-    Ok(Foreman::new(options.foreman.clone(), token)?)
-}
-
-/// Reports at every change and whenever the foreman has answered; hands on what it answers.
-async fn sync(
-    foreman: Foreman,
-    mut reports: watch::Receiver<AgentReport>,
-    news: watch::Sender<Option<Arc<SyncReply>>>,
-    stopping: CancellationToken,
-) {
-    loop {
-        let report = reports.borrow_and_update().clone();
-        let wait_millis = u64::try_from(SYNC_WAIT.as_millis()).unwrap_or(u64::MAX);
-        let request = SyncRequest { report, wait_millis };
-        let outcome = tokio::select! {
-            () = stopping.cancelled() => return,
-            changed = reports.changed() => {
-                if changed.is_err() { return }
-                continue;
-            }
-            outcome = foreman.sync(&request) => outcome,
-        };
-        match outcome {
-            Ok(reply) => {
-                news.send_if_modified(|last| {
-                    let is_same = last.as_deref() == Some(&reply);
-                    *last = Some(Arc::new(reply));
-                    !is_same
-                });
-            }
-            Err(error) => {
-                tracing::debug!(error = chain(&error), "The foreman cannot be asked");
-                tokio::select! {
-                    () = stopping.cancelled() => return,
-                    () = tokio::time::sleep(SYNC_RETRY) => {}
-                }
-            }
-        }
-    }
-}
-
-/// Starts a slot's processes again when they have died, but not while the slot is being changed:
-/// whoever changes it holds the gate. What the gate guards is whether there is something to keep.
-async fn keep_slot(slot: Slot, gate: Arc<Mutex<bool>>, stopping: CancellationToken) {
-    let mut wait = KEEP_INTERVAL;
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
-        }
-        let Ok(is_kept) = gate.try_lock() else { continue };
-        if !*is_kept {
-            continue;
-        }
-        match slot.unit.start().await {
-            Ok(was_started) => {
-                wait = KEEP_INTERVAL;
-                if was_started {
-                    tracing::warn!(
-                        slot = slot.name.as_str(),
-                        "A slot's processes had died and were started anew"
-                    );
-                }
-            }
-            Err(error) => {
-                tracing::error!(slot = slot.name.as_str(), %error, "A slot does not start");
-                wait = (wait * 2).min(KEEP_BACK_OFF_MAX);
-            }
-        }
-    }
-}
-
-/// Looks every second how busy a slot's PHP is.
-async fn watch_slot(slot: Slot, report: watch::Sender<AgentReport>, stopping: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            () = tokio::time::sleep(WATCH_INTERVAL) => {}
-        }
-        let php = slot.workers().await;
-        report.send_if_modified(|report| {
-            let now = &mut report.slots.get_mut(slot.name).php;
-            std::mem::replace(now, php) != php
-        });
     }
 }
 

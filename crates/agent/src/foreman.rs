@@ -25,6 +25,9 @@ pub enum ForemanError {
     /// It does not answer, or the answer broke off.
     #[error("the foreman does not answer")]
     Unreachable(#[source] reqwest::Error),
+    /// It does not know this token.
+    #[error("the foreman does not know this instance's token")]
+    Stranger,
     /// It answered no.
     #[error("the foreman refused: {0}")]
     Refused(Failure),
@@ -134,6 +137,9 @@ impl Foreman {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
+        }
+        if status == reqwest::StatusCode::UNAUTHORIZED {
+            return Err(ForemanError::Stranger);
         }
         match response.json::<Failure>().await {
             Ok(failure) => Err(ForemanError::Refused(failure)),

@@ -5,10 +5,12 @@
 
 pub mod agent;
 pub mod foreman;
+mod keep;
 pub mod prepare;
 pub mod receive;
 pub mod render;
 pub mod slot;
+mod sync;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -106,8 +106,7 @@ pub async fn prepare(
         Some(revision) => Some(revision),
         None => tools.sibling.worktree().checked_out().await,
     };
-    let scratch = slot.directory.join("tmp");
-    receive(tools.git, tools.foreman, &scratch, held.as_ref(), revision).await?;
+    receive(tools.git, tools.foreman, held.as_ref(), revision).await?;
     let changed = worktree.checkout(revision, &slot.kept()).await?;
     if is_running && changed.has_other_paths {
         // PHP keeps which file a path leads to, in opcache and in each worker.

@@ -46,7 +46,6 @@ enum BundleError {
 pub async fn receive(
     git: &Git,
     foreman: &Foreman,
-    scratch: &Path,
     held: Option<&Revision>,
     revision: &Revision,
 ) -> Result<(), ReceiveError> {
@@ -54,7 +53,7 @@ pub async fn receive(
         git.pin(revision).await?;
         return Ok(());
     }
-    let file = scratch.join(format!("{}.bundle", revision.short()));
+    let file = git.directory().join(format!("{}.bundle", revision.short()));
     let outcome = receive_bundle(git, foreman, &file, held, revision).await;
     drop(std::fs::remove_file(&file));
     let Err(error) = outcome else { return Ok(()) };
@@ -91,4 +90,13 @@ async fn receive_bundle(
     foreman.download_bundle(held, revision, file).await?;
     git.fetch_bundle(file, revision).await?;
     Ok(())
+}
+
+/// Removes what a receipt that was killed has left.
+pub(crate) fn remove_leftovers(git: &Git) {
+    for entry in std::fs::read_dir(git.directory()).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "bundle") {
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
 }

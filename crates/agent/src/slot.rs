@@ -14,7 +14,7 @@ use flotilla_core::slot::SlotName;
 use flotilla_core::table::{HEALTH_PATH, REVISION_HEADER};
 use flotilla_host::fastcgi::{Call, FastCgiError, call};
 use flotilla_host::files::{
-    Access, FileError, make_directory, read_json, write_atomic, write_json,
+    Access, FileError, make_directory, make_file, read_json, write_atomic, write_json,
 };
 use flotilla_host::git::{Git, Keep, Worktree};
 use flotilla_host::init::{Init, Program};
@@ -71,10 +71,13 @@ impl Slot {
             make_directory(&directory.join(part))?;
         }
         let user = options.php_user.as_str();
+        // What PHP could put into a directory, root would write or read through.
+        let errors = directory.join("log/php-error.log");
+        make_file(&errors)?;
+        give_to(&errors, Some(user))?;
         for part in ["log", "run"] {
-            give_to(&directory.join(part), Some(user))?;
+            set_mode(&directory.join(part), 0o755)?;
         }
-        set_mode(&directory.join("run"), 0o755)?;
         set_mode(&directory.join("tmp"), 0o1777)?;
         let address = SocketAddr::new(options.listen_ip, *options.ports.get(name));
         Ok(Self {

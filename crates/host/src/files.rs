@@ -64,12 +64,13 @@ pub fn write_atomic(path: &Path, content: &[u8], access: Access) -> Result<(), F
         let directory = path.parent().unwrap_or(Path::new("."));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let aside = directory.join(format!(".{name}.{}.new", std::process::id()));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(access.mode())
-            .open(&aside)?;
+        // Left by a process that died and had this number.
+        match fs::remove_file(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(access.mode()).open(&aside)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&aside, path)?;
@@ -109,6 +110,15 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileErro
 /// Names the directory when it cannot be made.
 pub fn make_directory(path: &Path) -> Result<(), FileError> {
     fs::create_dir_all(path).map_err(|source| FileError::Write { path: path.to_owned(), source })
+}
+
+/// Makes an empty file, if it is not there.
+///
+/// # Errors
+/// Names the file when it cannot be made.
+pub fn make_file(path: &Path) -> Result<(), FileError> {
+    let outcome = OpenOptions::new().append(true).create(true).mode(0o644).open(path);
+    outcome.map(drop).map_err(|source| FileError::Write { path: path.to_owned(), source })
 }
 
 /// Returns the last lines of a log file, at most `lines`; empty when it cannot be read.
