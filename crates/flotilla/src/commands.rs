@@ -29,8 +29,10 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> anyhow::Resu
             let limit = std::time::Duration::from_secs(timeout);
             up::run(Site::open(directory)?, install, limit, printer).await?;
         }
-        Command::Down => down::run(&Site::open(directory)?, printer).await?,
-        Command::Destroy { yes } => destroy::run(&Site::open(directory)?, yes, printer).await?,
+        Command::Down => down::run(&Site::open_to_stop(directory, printer)?, printer).await?,
+        Command::Destroy { yes } => {
+            destroy::run(&Site::open_to_stop(directory, printer)?, yes, printer).await?;
+        }
         Command::Deploy { revision, detach, no_wait, force, .. } => {
             let order = deploy::Order { revision, detach, waits: !no_wait, is_forced: force };
             return deploy::deploy(&Site::open(directory)?, order, printer).await;

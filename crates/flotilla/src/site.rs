@@ -12,6 +12,7 @@ use flotilla_targets::local::ports::Book;
 
 use crate::client::Client;
 use crate::failure::{configuration, unavailable};
+use crate::printer::Printer;
 
 /// A site.
 #[derive(Debug, Clone)]
@@ -42,6 +43,22 @@ impl Site {
             }
         };
         Self::with_text(directory, &file.display().to_string(), text)
+    }
+
+    /// Finds a site that is to be stopped: with a fault in its file, as it was started.
+    pub(crate) fn open_to_stop(directory: &Path, printer: &Printer) -> anyhow::Result<Self> {
+        let error = match Self::open(directory) {
+            Ok(site) => return Ok(site),
+            Err(error) => error,
+        };
+        let directory = std::path::absolute(directory)?;
+        let data_dir = Config::default().data_dir(&directory);
+        let site = Self::of_data_dir(&data_dir).map_err(|_there_is_none| error)?;
+        printer.say(format!(
+            "{FILE_NAME} has a fault; taking the fleet whose data is in {}",
+            data_dir.display()
+        ));
+        Ok(site)
     }
 
     /// Reads the configuration that a running fleet was started with.

@@ -23,8 +23,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::room::{Room, RoomError};
 
-/// Log files are moved aside at start when they have grown over this size.
-const LOG_BYTES_MAX: u64 = 50 * 1024 * 1024;
 /// How often a lock file is read again while its holder has not yet written its process id.
 const HOLDER_READS_MAX: u32 = 10_000;
 
@@ -193,10 +191,6 @@ fn whole_file(kind: i32) -> libc::flock {
 }
 
 fn open_log(path: &Path) -> Result<File, LaunchError> {
-    if fs::metadata(path).is_ok_and(|meta| meta.len() > LOG_BYTES_MAX) {
-        // Losing one old log is better than not starting.
-        drop(fs::rename(path, path.with_extension("log.1")));
-    }
     OpenOptions::new()
         .create(true)
         .append(true)

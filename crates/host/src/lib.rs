@@ -11,6 +11,7 @@ pub mod launch;
 pub mod ownership;
 pub mod php;
 pub mod room;
+pub mod rotate;
 pub mod session;
 pub mod tasks;
 pub mod unit;

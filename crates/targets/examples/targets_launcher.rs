@@ -11,13 +11,14 @@ use std::time::Duration;
 use flotilla_core::id::{InstanceName, Token};
 use flotilla_core::slot::SlotName;
 use flotilla_host::launch::{Launch, become_program};
+use flotilla_host::rotate::Rotation;
 use flotilla_host::unit::Unit;
 use flotilla_targets::local::Layout;
 use flotilla_targets::local::database::Account;
 use flotilla_targets::local::layout::slot_lock;
 use flotilla_targets::local::packages::Machine;
 use flotilla_targets::local::ports::{Book, FOREMAN};
-use flotilla_targets::local::supervisor::{Options, run};
+use flotilla_targets::local::supervisor::{EmbeddedDatabase, Options, run};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -75,15 +76,18 @@ async fn supervise(directory: &Path) -> Outcome {
         timezone: "UTC".to_owned(),
         env: Vec::new(),
         machine: Machine::this(),
-        database_memory_bytes: 16 * 1024 * 1024,
-        database_connections_max: 20,
-        account: Account {
-            database: "site".to_owned(),
-            user: "site".to_owned(),
-            password: Token::new("secret".to_owned()),
-        },
+        database: Some(EmbeddedDatabase {
+            memory_bytes: 16 * 1024 * 1024,
+            connections_max: 20,
+            account: Account {
+                database: "site".to_owned(),
+                user: "site".to_owned(),
+                password: Token::new("secret".to_owned()),
+            },
+        }),
         sessions_memory_mb: 8,
         operator_token: Token::new(TOKEN.to_owned()),
+        rotation: Rotation { bytes_max: 1024 * 1024, keep: 1 },
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let told = async {

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use flotilla_host::rotate::Rotation;
 use flotilla_targets::local::database::Account;
 use flotilla_targets::local::packages::Machine;
-use flotilla_targets::local::supervisor::{Options, run as supervise};
+use flotilla_targets::local::supervisor::{EmbeddedDatabase, Options, run as supervise};
 
 use super::{run_with_tasks, start_log};
 use crate::local::DATABASE_NAME;
@@ -21,16 +22,22 @@ pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
         timezone: site.config.site.timezone.clone(),
         env: Vec::new(),
         machine: Machine::this(),
-        database_memory_bytes: database.buffer_pool.bytes(),
-        database_connections_max: u16::try_from(database.max_connections).unwrap_or(u16::MAX),
-        account: Account {
-            database: DATABASE_NAME.to_owned(),
-            user: DATABASE_NAME.to_owned(),
-            password: secrets.database_password,
-        },
+        database: database.url.is_none().then(|| EmbeddedDatabase {
+            memory_bytes: database.buffer_pool.bytes(),
+            connections_max: u16::try_from(database.max_connections).unwrap_or(u16::MAX),
+            account: Account {
+                database: DATABASE_NAME.to_owned(),
+                user: DATABASE_NAME.to_owned(),
+                password: secrets.database_password,
+            },
+        }),
         sessions_memory_mb: u32::try_from(site.config.sessions.memory.mebibytes())
             .unwrap_or(u32::MAX),
         operator_token: secrets.operator_token,
+        rotation: Rotation {
+            bytes_max: site.config.log.rotate_size.bytes(),
+            keep: site.config.log.keep,
+        },
     };
     run_with_tasks(async |tasks| Ok(supervise(options, tasks.stopping()).await?)).await
 }

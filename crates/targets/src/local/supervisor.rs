@@ -9,6 +9,7 @@ use std::time::Duration;
 use flotilla_core::id::Token;
 use flotilla_host::files::FileError;
 use flotilla_host::launch::lock_holder;
+use flotilla_host::rotate::Rotation;
 use flotilla_host::tasks::Tasks;
 use flotilla_host::unit::{Unit, UnitError};
 use tokio_util::sync::CancellationToken;
@@ -23,10 +24,12 @@ use super::teardown::running;
 
 mod foreman;
 mod instances;
+mod logs;
 mod state;
 
 use foreman::Foreman;
 use instances::Instances;
+use logs::rotate_logs;
 use state::{State, write_state};
 pub use state::{SupervisorState, UnitStates};
 
@@ -48,16 +51,25 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// Where programs are looked for.
     pub machine: Machine,
-    /// Memory for the database's tables and indexes.
-    pub database_memory_bytes: u64,
-    /// Connections that the database takes at once.
-    pub database_connections_max: u16,
-    /// What the site uses in the database.
-    pub account: Account,
+    /// The database to run; `None` when the site uses one that somebody else runs.
+    pub database: Option<EmbeddedDatabase>,
     /// Memory for sessions.
     pub sessions_memory_mb: u32,
     /// What the foreman knows the operator by.
     pub operator_token: Token,
+    /// When logs are put aside.
+    pub rotation: Rotation,
+}
+
+/// A database of the fleet's own.
+#[derive(Debug, Clone)]
+pub struct EmbeddedDatabase {
+    /// Memory for tables and indexes.
+    pub memory_bytes: u64,
+    /// Connections that it takes at once.
+    pub connections_max: u16,
+    /// What the site uses in it.
+    pub account: Account,
 }
 
 /// Says why the supervisor gave up.
@@ -100,6 +112,8 @@ pub async fn run(options: Options, stopping: CancellationToken) -> Result<(), Su
         "write_state",
         write_state(state.clone(), layout.supervisor_state(), tasks.stopping()),
     );
+    let rotation = rotate_logs(layout.clone(), options.rotation, tasks.stopping());
+    tasks.spawn("rotate_logs", rotation);
     let panicked = tasks.stopping();
     let outcome = tokio::select! {
         () = stopping.cancelled() => Ok(()),
@@ -175,16 +189,32 @@ async fn start_stores(
     let is_free = |name| lock_holder(&services.layout.lock(name)).is_ok_and(|pid| pid.is_none());
     let mut port =
         |role, name| if is_free(name) { ports.free_port(role) } else { ports.port(role) };
-    let database_options = DatabaseOptions {
-        port: port(ports::DATABASE, services::DATABASE)?,
-        buffer_pool_bytes: options.database_memory_bytes,
-        connections_max: options.database_connections_max,
-    };
     let sessions_port = port(ports::SESSIONS, services::SESSIONS)?;
-    let database = Database::find(&options.machine, services, database_options)?;
     let sessions = Sessions::find(&options.machine, sessions_port, options.sessions_memory_mb)?;
-
     keeper.keep(sessions.unit(services));
+    if let Some(embedded) = &options.database {
+        let database_options = DatabaseOptions {
+            port: port(ports::DATABASE, services::DATABASE)?,
+            buffer_pool_bytes: embedded.memory_bytes,
+            connections_max: embedded.connections_max,
+        };
+        let database = Database::find(&options.machine, services, database_options)?;
+        start_database(&database, &embedded.account, keeper).await?;
+    }
+    keeper.state.enter("waiting for the session store");
+    while let Err(error) = sessions.wait_ready(READY_TIMEOUT).await {
+        keeper.state.trouble(services::SESSIONS, &error);
+    }
+    keeper.state.well(services::SESSIONS);
+    let after = [ports::DATABASE, ports::SESSIONS].map(|role| ports.book().port(role));
+    Ok(before != after)
+}
+
+async fn start_database(
+    database: &Database,
+    account: &Account,
+    keeper: &Keeper<'_>,
+) -> Result<(), DatabaseError> {
     keeper.state.enter("making the database");
     database.install().await?;
     keeper.keep(database.unit());
@@ -193,14 +223,7 @@ async fn start_stores(
         keeper.state.trouble(services::DATABASE, &error);
     }
     keeper.state.well(services::DATABASE);
-    ensure_account(&database, &options.account).await?;
-    keeper.state.enter("waiting for the session store");
-    while let Err(error) = sessions.wait_ready(READY_TIMEOUT).await {
-        keeper.state.trouble(services::SESSIONS, &error);
-    }
-    keeper.state.well(services::SESSIONS);
-    let after = [ports::DATABASE, ports::SESSIONS].map(|role| ports.book().port(role));
-    Ok(before != after)
+    ensure_account(database, account).await
 }
 
 /// The server may be killed at any moment, so one failure is none.
