@@ -101,7 +101,7 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
         blue: Slot::open(&options, SlotName::Blue)?,
         green: Slot::open(&options, SlotName::Green)?,
     };
-    let memory: Memory = read_json(&options.directory.join("agent.json"))?.unwrap_or_default();
+    let memory = recall(&options)?;
     let (report, reports) = watch::channel(AgentReport {
         instance: options.instance.clone(),
         generation: memory.desired.generation,
@@ -348,6 +348,17 @@ impl Agent {
         if let Err(error) = write_json(&path, &self.memory, Access::Private) {
             tracing::error!(error = chain(&error), "The agent's memory cannot be written");
         }
+    }
+}
+
+/// Reads what the agent remembers; what another version wrote may be of no use to this one.
+fn recall(options: &Options) -> Result<Memory, FileError> {
+    match read_json(&options.directory.join("agent.json")) {
+        Err(error @ FileError::Damaged { .. }) => {
+            tracing::warn!(error = chain(&error), "The agent remembers nothing");
+            Ok(Memory::default())
+        }
+        memory => Ok(memory?.unwrap_or_default()),
     }
 }
 

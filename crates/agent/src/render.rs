@@ -70,7 +70,7 @@ fn nginx(owner: Owner<'_>, settings: &SlotSettings) -> Result<String, TemplateEr
             ("trusted", &render_each("set_real_ip_from {{item}};", &trusted)?),
             ("trusted_hops", &render_each("{{item}} 1;", &trusted)?),
             ("timeout", &settings.php_time_limit_seconds.to_string()),
-            ("upload_max", &settings.upload_bytes_max.to_string()),
+            ("body_max", &settings.body_bytes_max.to_string()),
         ],
     )
 }
@@ -99,6 +99,7 @@ fn php_ini(settings: &SlotSettings) -> Result<String, TemplateError> {
             ("session_save_path", &settings.session_nodes),
             ("timeout", &settings.php_time_limit_seconds.to_string()),
             ("upload_max", &settings.upload_bytes_max.to_string()),
+            ("body_max", &settings.body_bytes_max.to_string()),
         ],
     )
 }

@@ -95,6 +95,8 @@ pub struct SlotSettings {
     pub php_time_limit_seconds: u64,
     /// The largest upload in bytes.
     pub upload_bytes_max: u64,
+    /// The largest body of a request.
+    pub body_bytes_max: u64,
     /// How long a PHP session lives after its last use, in seconds.
     pub session_lifetime_seconds: u64,
     /// PHP's `session.save_path`: memcached nodes as `host:port`, separated by commas.

@@ -218,7 +218,7 @@ mod tests {
         for (template, names) in [
             (
                 include_str!("../../../templates/nginx.conf"),
-                "listen user group trusted trusted_hops upload_max timeout",
+                "listen user group trusted trusted_hops body_max timeout",
             ),
             (
                 include_str!("../../../templates/php-fpm.conf"),
@@ -226,7 +226,8 @@ mod tests {
             ),
             (
                 include_str!("../../../templates/php.ini"),
-                "memory_limit upload_max timeout opcache_mib session_save_path session_lifetime",
+                "memory_limit upload_max body_max timeout opcache_mib session_save_path \
+                 session_lifetime",
             ),
             (include_str!("../../../templates/wp-config.php"), WP_CONFIG),
         ] {

@@ -48,6 +48,7 @@ pub fn slot_settings(
         opcache_bytes: config.php.opcache_memory.bytes(),
         php_time_limit_seconds: config.php.max_execution_time.as_secs(),
         upload_bytes_max: config.php.upload_max_size.bytes(),
+        body_bytes_max: config.balancer.max_body_size.bytes(),
         session_lifetime_seconds: config.php.session_lifetime.as_secs(),
         session_nodes: nodes.join(","),
         timezone: config.site.timezone.clone(),
