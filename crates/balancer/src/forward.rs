@@ -73,7 +73,9 @@ pub(crate) async fn forward(
         record.release.clone_from(&in_flight.routes.routes.release);
         let has_more = record.retries < lane.shared.options.retries.attempts_max;
         let copy = if is_repeatable && has_more { copy(&request) } else { None };
-        let failed = match attempt(lane, visitor, &in_flight, request, is_repeatable).await {
+        // The other kept connections may be as dead as the one that broke.
+        let may_reuse = is_repeatable && record.retries == 0;
+        let failed = match attempt(lane, visitor, &in_flight, request, may_reuse).await {
             Ok((response, exchange)) => {
                 return finish(response, exchange, in_flight, visitor, is_upgrade).await;
             }
@@ -81,6 +83,8 @@ pub(crate) async fn forward(
         };
         if failed.is_upstream_at_fault {
             in_flight.note_failure();
+        }
+        if failed.may_repeat {
             applicant.avoided.push(Rc::clone(&in_flight.upstream));
         }
         let next = match failed.unsent {
@@ -136,12 +140,12 @@ async fn attempt(
     visitor: &Visitor,
     in_flight: &InFlight,
     mut request: Request<RequestBody>,
-    is_repeatable: bool,
+    may_reuse: bool,
 ) -> Result<(Response<Incoming>, Box<Exchange>), Failed> {
     let upstream = &in_flight.upstream;
     upstream.state.requests_total.fetch_add(1, Ordering::Relaxed);
     loop {
-        let idle = match is_repeatable {
+        let idle = match may_reuse {
             true => poll_fn(|context| Poll::Ready(upstream.take_idle(context))).await,
             false => None,
         };

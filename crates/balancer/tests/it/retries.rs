@@ -83,6 +83,46 @@ async fn a_kept_connection_that_the_upstream_closed_costs_no_request() {
 }
 
 #[tokio::test]
+async fn many_kept_connections_that_break_cost_no_request() {
+    const KEPT: usize = 4;
+    let mut site = Site::with(1, |options| {
+        options.threads = Some(1);
+        options.health.interval = std::time::Duration::from_secs(3600);
+    })
+    .await;
+    let address = site.upstreams[0].address;
+    site.upstreams[0].stop().await;
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    // Answers the first request of a connection once there are so many, and hangs up at the second.
+    let all = Arc::new(tokio::sync::Semaphore::new(0));
+    let server = tokio::spawn(async move {
+        for number in 1.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if number == KEPT {
+                all.add_permits(tokio::sync::Semaphore::MAX_PERMITS);
+            }
+            let all = Arc::clone(&all);
+            tokio::spawn(async move {
+                let mut request = Vec::with_capacity(4096);
+                tokio::io::AsyncReadExt::read_buf(&mut stream, &mut request).await.unwrap();
+                let _permit = all.acquire().await.unwrap();
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+                tokio::io::AsyncReadExt::read_buf(&mut stream, &mut request).await.unwrap();
+            });
+        }
+    });
+    let mut visitors = JoinSet::new();
+    for _ in 0..KEPT {
+        let request = site.client.get(site.url("/first"));
+        visitors.spawn(async move { request.send().await.unwrap().text().await.unwrap() });
+    }
+    assert_eq!(visitors.join_all().await, ["ok"; KEPT]);
+    assert_eq!(site.get("/second").await.status(), 200);
+    server.abort();
+}
+
+#[tokio::test]
 async fn retries_end_when_the_budget_is_spent() {
     let site = Site::with(2, |options| {
         options.threads = Some(1);
