@@ -60,7 +60,10 @@ pub struct Room {
 #[derive(Debug, thiserror::Error)]
 pub enum RoomError {
     /// The kernel does not give this user namespaces.
-    #[error("the kernel refuses a private mount namespace to this user")]
+    #[error(
+        "the kernel refuses a private mount namespace to this user; run flotilla as root, or allow \
+         user namespaces (`sysctl user.max_user_namespaces`; a chroot never has them)"
+    )]
     Namespace(#[source] io::Error),
     /// A mount failed.
     #[error("cannot show `{source_path}` as `{target}`")]
