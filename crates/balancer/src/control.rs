@@ -84,6 +84,9 @@ impl Control {
         }
         match (request.method(), path) {
             (&Method::PUT, TABLE_PATH) => self.put_table(request).await,
+            (&Method::GET, TABLE_PATH) => {
+                json_response(StatusCode::OK, &self.shared.routes().table)
+            }
             (&Method::GET, STATUS_PATH) => json_response(StatusCode::OK, &self.shared.status()),
             (&Method::GET, METRICS_PATH) => self.show_metrics(),
             (_, TABLE_PATH | STATUS_PATH | METRICS_PATH) => empty(StatusCode::METHOD_NOT_ALLOWED),

@@ -3,6 +3,7 @@
 //! No I/O, no clock, no randomness, no runtime: time and observations are arguments, so that every
 //! decision can be run in a seeded simulation. The other crates act on what is decided here.
 
+mod adopt;
 pub mod api;
 pub mod config;
 pub mod converge;

@@ -55,6 +55,9 @@ pub struct Observed {
 pub enum Effect {
     /// Send the document's table to the balancer.
     PushTable,
+    /// Take over the balancer's table, which is newer than the document: nothing else is decided
+    /// before that.
+    AdoptTable,
     /// Check this revision out in the workshop, so that the upgrade need not wait for it.
     ReadyWorkshop(Revision),
     /// Upgrade the database with the code of this revision.
@@ -88,7 +91,13 @@ pub struct Plan {
 /// Decides the next step. Callers repeat until [`Plan::next`] is `None`.
 #[must_use]
 pub fn plan(fleet: &Fleet, observed: &Observed, policy: &Policy) -> Plan {
+    if observed.balancer.as_ref().is_some_and(|status| status.version > fleet.table.version) {
+        return Plan { effects: vec![Effect::AdoptTable], ..Plan::default() };
+    }
     let mut step = Step { fleet: fleet.clone(), observed, policy, events: Vec::new() };
+    for seen in observed.reports.values() {
+        step.fleet.overtake(seen.report.generation);
+    }
     step.advance_deploy();
     step.refresh_table();
     step.let_leave();
@@ -554,6 +563,8 @@ impl Step<'_> {
     fn needs_upgrade(&self, deploy: &Deploy) -> bool {
         match (self.fleet.database(), deploy.request.release.db_version) {
             (Some(now), Some(then)) => then > now,
+            // Not known since the store was lost; an upgrade that is not needed does nothing.
+            (None, Some(_)) => self.fleet.serving_release().is_some(),
             _ => false,
         }
     }

@@ -11,6 +11,7 @@ use flotilla_core::error::chain;
 use flotilla_core::id::{DeployId, Revision, Token};
 use flotilla_core::table::{BalancerStatus, STATUS_PATH, TABLE_PATH, Table};
 use flotilla_host::tasks::Tasks;
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::smoke::Smoke;
@@ -25,6 +26,8 @@ const BALANCER_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum Finished {
     /// What the balancer said; `None` when it did not answer.
     Balancer(Option<BalancerStatus>),
+    /// The table that the balancer follows.
+    Table(Option<Table>),
     /// The workshop is at a revision, or could not get there, which the upgrade will tell.
     Workshop,
     /// How the database upgrade went.
@@ -107,6 +110,17 @@ impl Bound {
         });
     }
 
+    pub(crate) fn fetch_table(&self) {
+        let balancer = self.effects.balancer.clone();
+        self.run("fetch_table", |busy| &busy.push, async move {
+            let table = balancer.table().await;
+            if table.is_none() {
+                tokio::time::sleep(PUSH_RETRY).await;
+            }
+            Finished::Table(table)
+        });
+    }
+
     pub(crate) fn ready_workshop(&mut self, revision: Revision) {
         if self.readied.as_ref() == Some(&revision) {
             return;
@@ -175,7 +189,12 @@ impl Balancer {
         }
     }
 
-    async fn send(request: reqwest::RequestBuilder) -> Option<BalancerStatus> {
+    async fn table(&self) -> Option<Table> {
+        let request = self.client.get(self.url(TABLE_PATH));
+        Self::send(request.bearer_auth(self.token.reveal())).await
+    }
+
+    async fn send<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Option<T> {
         let response = request.timeout(BALANCER_TIMEOUT).send().await.ok()?;
         response.error_for_status().ok()?.json().await.ok()
     }

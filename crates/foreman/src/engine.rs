@@ -14,7 +14,7 @@ use flotilla_core::fleet::{Accepted, Fleet, Release};
 use flotilla_core::id::{DeployId, InstanceName, Millis, Revision};
 use flotilla_core::plan::{Effect, Event, Observed, Seen, plan};
 use flotilla_core::report::AgentReport;
-use flotilla_core::table::BalancerStatus;
+use flotilla_core::table::{BalancerStatus, Table};
 use flotilla_host::tasks::Tasks;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -195,6 +195,7 @@ impl Driver {
                 let seen = Seen { at: self.observed.now, report };
                 self.observed.reports.insert(seen.report.instance.clone(), seen);
             }
+            Some(Message::Finished(Finished::Table(Some(table)))) => self.adopt(&table).await?,
             Some(Message::Finished(finished)) => self.note(finished),
             Some(Message::Resize(count, reply)) => {
                 if self.fleet.resize(count, self.observed.now) {
@@ -212,11 +213,34 @@ impl Driver {
 
     fn note(&mut self, finished: Finished) {
         match finished {
-            Finished::Workshop => {}
+            Finished::Workshop | Finished::Table(_) => {}
             Finished::Balancer(status) => self.observed.balancer = status,
             Finished::Upgrade(id, outcome) => self.observed.upgrade = Some((id, outcome)),
             Finished::Smoke(id, outcome) => self.observed.smoke = Some((id, outcome)),
         }
+    }
+
+    /// Goes on from what serves: the store was lost or put back from a backup.
+    async fn adopt(&mut self, table: &Table) -> Result<(), StoreError> {
+        let mut next = self.fleet.clone();
+        let seen = self.observed.reports.values().map(|seen| seen.report.generation).max();
+        let abandoned = next.adopt(table, seen.unwrap_or_default());
+        if next == self.fleet {
+            return Ok(());
+        }
+        let reason = "the foreman's store was older than the fleet".to_owned();
+        let mut records = Vec::new();
+        if let Some(request) = abandoned {
+            records.extend(self.ended(&request, Outcome::Failed { reason }, None).await?);
+        }
+        self.store.commit(&next, records).await?;
+        self.fleet = next;
+        tracing::warn!(
+            event = "fleet.adopted",
+            version = table.version,
+            "The store is older than the fleet; what the balancer serves is taken over"
+        );
+        Ok(())
     }
 
     async fn accept(
@@ -288,6 +312,7 @@ impl Driver {
 
     fn act(&mut self, effect: Effect) {
         match effect {
+            Effect::AdoptTable => self.effects.fetch_table(),
             Effect::PushTable => self.effects.push_table(&self.fleet.table),
             Effect::ReadyWorkshop(revision) => self.effects.ready_workshop(revision),
             Effect::UpgradeDatabase(id, revision) => self.effects.upgrade(id, revision),

@@ -95,21 +95,23 @@ async fn many_kept_connections_that_break_cost_no_request() {
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     // Answers the first request of a connection once there are so many, and hangs up at the second.
     let all = Arc::new(tokio::sync::Semaphore::new(0));
-    let server = tokio::spawn(async move {
-        for number in 1.. {
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            if number == KEPT {
-                all.add_permits(tokio::sync::Semaphore::MAX_PERMITS);
-            }
-            let all = Arc::clone(&all);
-            tokio::spawn(async move {
+            let ready = Arc::clone(&all);
+            connections.spawn(async move {
                 let mut request = Vec::with_capacity(4096);
                 tokio::io::AsyncReadExt::read_buf(&mut stream, &mut request).await.unwrap();
-                let _permit = all.acquire().await.unwrap();
+                let _permit = ready.acquire().await.unwrap();
                 let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
                 tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
                 tokio::io::AsyncReadExt::read_buf(&mut stream, &mut request).await.unwrap();
             });
+            if connections.len() == KEPT {
+                all.add_permits(tokio::sync::Semaphore::MAX_PERMITS / 2);
+            }
         }
     });
     let mut visitors = JoinSet::new();
@@ -119,7 +121,7 @@ async fn many_kept_connections_that_break_cost_no_request() {
     }
     assert_eq!(visitors.join_all().await, ["ok"; KEPT]);
     assert_eq!(site.get("/second").await.status(), 200);
-    server.abort();
+    server.abort_all();
 }
 
 #[tokio::test]

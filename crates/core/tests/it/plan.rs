@@ -182,6 +182,44 @@ fn a_silent_balancer_never_loses_its_table() {
 }
 
 #[test]
+fn a_store_that_was_lost_or_put_back_goes_on_from_what_serves() {
+    let (mut bench, _) = Bench::verifying(2);
+    let table = bench.fleet.table.clone();
+    let generation = bench.fleet.generation;
+    let lost = Fleet::default();
+    let put_back = Bench::new(2).fleet;
+    assert!(put_back.table.version < table.version);
+    for mut fleet in [lost, put_back] {
+        fleet.resize(2, bench.observed.now);
+        bench.fleet = fleet.clone();
+        bench.settle();
+        assert_eq!((&bench.fleet, &*bench.effects), (&fleet, &[Effect::AdoptTable][..]));
+        bench.fleet.adopt(&table, generation);
+        bench.settle();
+        assert_eq!(bench.served_from(), ["web-1 green", "web-2 green"]);
+        assert_eq!(bench.fleet.serving_release().unwrap().revision, revision(NEW));
+        assert_eq!(bench.fleet.deploy, None);
+        assert!(bench.fleet.generation > generation, "agents refuse what is older");
+        bench.balancer_follows();
+        bench.deploy(release(7, 1));
+        bench.all_report(SlotName::Blue, &ready(7));
+        bench.settle();
+        assert_eq!(bench.phase(), "holding", "who has lost the database's version upgrades it");
+        bench.fleet.table = table.clone();
+        bench.status().version = table.version;
+    }
+}
+
+#[test]
+fn a_table_that_is_not_newer_is_not_taken_over() {
+    let (mut bench, _) = Bench::verifying(2);
+    let before = bench.fleet.clone();
+    let table = before.table.clone();
+    assert_eq!(bench.fleet.adopt(&table, before.generation), None);
+    assert_eq!(bench.fleet, before);
+}
+
+#[test]
 fn the_table_is_not_emptied_when_no_instance_is_ready() {
     let mut bench = Bench::new(2);
     bench.all_report(SlotName::Blue, &SlotReport::default());

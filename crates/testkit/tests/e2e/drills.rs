@@ -12,6 +12,7 @@ use flotilla_testkit::load::{Load, Plan};
 use flotilla_testkit::orders;
 use flotilla_testkit::parts::Part;
 use flotilla_testkit::wait::until;
+use nix::sys::signal::Signal;
 use reqwest::Method;
 
 const INSTANCES: usize = 3;
@@ -79,6 +80,7 @@ async fn what_is_killed_comes_back_and_visitors_miss_no_more_than_is_stated() {
     a_killed_part_of_all_is_away_for_a_moment(&fleet, Part::Database).await;
     the_session_store_is_missed_by_no_page(&fleet).await;
     a_fleet_that_was_killed_as_a_whole_comes_up_with_all_its_orders(&fleet).await;
+    the_loss_of_the_foremans_store_is_noticed_by_nobody(&fleet).await;
 }
 
 async fn the_fleet_lives_without_its_supervisor(fleet: &Fleet) {
@@ -124,6 +126,28 @@ async fn the_session_store_is_missed_by_no_page(fleet: &Fleet) {
     back(fleet, Part::Sessions, killed).await;
     let exchanges = end(fleet, load, "sessions").await;
     assert_nobody_noticed(&exchanges);
+}
+
+async fn the_loss_of_the_foremans_store_is_noticed_by_nobody(fleet: &Fleet) {
+    let code = fleet.clone_code().await.unwrap();
+    let load = begin(fleet, "store").await;
+    let before = fleet.status().await.unwrap();
+    // So that nobody starts it again before its store is gone.
+    fleet.signal(Part::Supervisor, Signal::SIGSTOP).unwrap();
+    let killed = fleet.kill(Part::Foreman).unwrap();
+    for end in ["", "-wal", "-shm"] {
+        std::fs::remove_file(fleet.path().join(format!(".flotilla/foreman/foreman.db{end}")))
+            .unwrap();
+    }
+    fleet.signal(Part::Supervisor, Signal::SIGCONT).unwrap();
+    back(fleet, Part::Foreman, killed).await;
+    let after = fleet.whole(INSTANCES).await.unwrap();
+    assert_eq!(after.release.unwrap().revision, before.release.unwrap().revision);
+    assert!(after.table_version >= before.table_version);
+    let revision = code.publish_version("after the loss").await.unwrap();
+    fleet.deploy_well(&revision).await.unwrap();
+    load.sees("after the loss").await.unwrap();
+    assert_nobody_noticed(&end(fleet, load, "store").await);
 }
 
 async fn a_fleet_that_was_killed_as_a_whole_comes_up_with_all_its_orders(fleet: &Fleet) {

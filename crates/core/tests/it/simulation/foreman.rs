@@ -246,6 +246,11 @@ impl World {
 
     fn perform(&mut self, effect: &Effect) {
         match effect {
+            Effect::AdoptTable => {
+                let table = self.balancer.table.clone();
+                self.checker
+                    .fail("the balancer has no table that was not stored", || format!("{table:?}"));
+            }
             Effect::PushTable => {
                 if self.now - self.foreman.pushed_at < 300 {
                     return;
