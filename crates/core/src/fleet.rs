@@ -136,11 +136,12 @@ impl Fleet {
     /// As [`Self::request`], but for the deploy under way.
     pub fn check(&self, request: &Request) -> Result<(), Failure> {
         let Some(serving) = self.serving_release() else { return Ok(()) };
-        if serving.revision == request.release.revision {
+        if serving.revision == request.release.revision && !request.is_forced {
             return Err(Failure::new(
                 ErrorKind::Refused,
                 format!("revision `{}` is already serving", serving.revision.short()),
-            ));
+            )
+            .with_hint("--force deploys it once more, with the settings as they are now"));
         }
         if let (Some(now), Some(then)) = (self.database(), request.release.db_version)
             && then < now

@@ -82,7 +82,7 @@ pub(crate) enum Command {
         /// Is refused, instead of waiting, when another deploy is under way
         #[arg(long)]
         no_wait: bool,
-        /// Goes back over a database upgrade
+        /// Deploys what serves once more, with changed settings; goes back over a database upgrade
         #[arg(long)]
         force: bool,
         /// Prints the outcome as JSON

@@ -45,8 +45,8 @@ pub(crate) async fn run(
         // It reads the configuration when it starts; the supervisor starts it again.
         services.foreman().stop().await?;
         printer.say(
-            "flotilla.toml was changed: deploys follow it from now on, PHP with the next deploy, \
-             and what it says of the balancer and the database after `flotilla down` and `up`",
+            "flotilla.toml was changed: deploys follow it from now on, PHP with the next deploy \
+             (`flotilla deploy --force` makes one of what serves), and what it says of the balancer and the database after `flotilla down` and `up`",
         );
     }
     let mut progress = printer.progress();

@@ -31,6 +31,7 @@ async fn operators_get_what_they_may_have_or_a_clear_word() {
     what_is_read_as_json_has_its_documented_keys(&fleet).await;
     a_stranger_gets_nothing(&fleet).await;
     what_cannot_be_deployed_is_refused_with_a_word(&fleet, &code).await;
+    changed_settings_come_with_a_deploy_of_what_serves(&fleet).await;
     a_push_over_http_is_a_deploy_for_the_operator_alone(&fleet).await;
     let code = fleet.clone_code().await.unwrap();
     deploys_at_once_wait_give_way_or_are_refused(&fleet, &code).await;
@@ -141,6 +142,25 @@ async fn what_cannot_be_deployed_is_refused_with_a_word(fleet: &Fleet, code: &Cl
     assert_eq!(ran.code, Some(4), "{}", ran.stderr);
     assert!(ran.stderr.contains("must hold a whole WordPress"), "{}", ran.stderr);
     assert_eq!(fleet.status().await.unwrap().release.unwrap().revision, serving);
+}
+
+async fn changed_settings_come_with_a_deploy_of_what_serves(fleet: &Fleet) {
+    let file = fleet.path().join("flotilla.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        format!("{text}\n[log]\nkeep = 1\n").replace("[php]\n", "[php]\nmemory_limit = '200MiB'\n"),
+    )
+    .unwrap();
+    fleet.up().await.unwrap();
+    let serving = fleet.status().await.unwrap().release.unwrap().revision;
+    let ran = fleet.run(&["deploy", "--force", "--json", serving.as_str()]).await.unwrap();
+    let record = record(&ran).unwrap();
+    assert_eq!(record.outcome, Some(Outcome::Settled { instances: 3 }));
+    let colour = fleet.colour().await.unwrap();
+    let ini = format!(".flotilla/instances/web-1/{colour}/etc/php.ini");
+    let ini = std::fs::read_to_string(fleet.path().join(ini)).unwrap();
+    assert!(ini.contains("memory_limit = 209715200\n"), "{ini}");
 }
 
 async fn a_push_over_http_is_a_deploy_for_the_operator_alone(fleet: &Fleet) {

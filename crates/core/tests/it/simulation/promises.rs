@@ -58,7 +58,7 @@ impl World {
 
     /// An instance that serves is taken out of the table only when it has told so itself.
     fn check_kept(&mut self, former: &Fleet, next: &Fleet) {
-        if next.table.revision != former.table.revision {
+        if next.table.revision != former.table.revision || next.serving != former.serving {
             return;
         }
         let has_spoken = |name: &InstanceName| self.foreman.observed.reports.contains_key(name);
@@ -123,7 +123,10 @@ impl World {
             return;
         }
         let served_at = self.checker.served_at.get(&request.release.revision).copied();
-        let was_served = matches!((started_at, served_at), (Some(start), Some(at)) if at > start);
+        // A release that is deployed once more serves all the time from the other colour.
+        let is_again = former.serving_release() == Some(&request.release);
+        let was_served =
+            !is_again && matches!((started_at, served_at), (Some(start), Some(at)) if at > start);
         self.checker.hold_true("a deploy that failed was never served", !was_served, || {
             format!("{request:?} ended with {outcome:?}")
         });
