@@ -34,6 +34,8 @@ define( 'WP_DEBUG_DISPLAY', false );
 // wp-admin may change code, a change reaches the fleet only as a deploy.
 define( 'DISALLOW_FILE_MODS', true );
 define( 'AUTOMATIC_UPDATER_DISABLED', true );
+// What is scheduled is run by the foreman, and by nobody's visit.
+define( 'DISABLE_WP_CRON', true );
 // Without it WordPress would try FTP for the files it may not write, and plugins break on that.
 define( 'FS_METHOD', 'direct' );
 

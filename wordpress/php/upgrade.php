@@ -11,6 +11,9 @@ namespace Flotilla;
 
 require_once __DIR__ . '/cli.php';
 
+/** Seconds that scheduled events may go on. */
+const RUNNERS_WAIT = 5;
+
 // Keeps plugins out: theirs is the code that must not run between two versions of the database.
 define( 'WP_INSTALLING', true );
 $_SERVER['REQUEST_METHOD'] = 'GET';
@@ -31,6 +34,26 @@ $read = static function () {
 	return $version;
 };
 
+/**
+ * Waits until no scheduled event of the old code runs any more, as long as a held visitor can bear.
+ *
+ * @param \wpdb $wpdb The database.
+ */
+function wait_for_runners( $wpdb ) {
+	$table      = $wpdb->prefix . 'flotilla_cron';
+	$suppressed = $wpdb->suppress_errors();
+	for ( $until = microtime( true ) + RUNNERS_WAIT; microtime( true ) < $until; usleep( 100000 ) ) {
+		$runners = $wpdb->get_col(
+			"SELECT runner FROM `$table` WHERE begun_at IS NOT NULL AND ended_at IS NULL
+				AND NOT IS_FREE_LOCK( CONCAT( 'flotilla-run-', runner ) )"
+		);
+		if ( array() === (array) $runners ) {
+			break;
+		}
+	}
+	$wpdb->suppress_errors( $suppressed );
+}
+
 $is_check = in_array( '--check', $GLOBALS['argv'], true );
 if ( ! $is_check ) {
 	lock( $GLOBALS['wpdb'] );
@@ -45,6 +68,7 @@ $from    = (int) $from;
 $changed = false;
 
 if ( $from < $to && ! $is_check ) {
+	wait_for_runners( $GLOBALS['wpdb'] );
 	wp_cache_flush();
 	delete_site_transient( 'update_core' );
 	wp_upgrade();

@@ -84,11 +84,11 @@ impl Config {
     }
 
     /// Returns how many database connections the fleet can ask for: one for each PHP worker of both
-    /// slots of every instance, and some for flotilla itself.
+    /// slots of every instance, one for each runner of scheduled work, and some for flotilla itself.
     #[must_use]
     pub fn connections_needed(&self) -> u32 {
         let workers = u32::from(self.fleet.instances) * u32::from(self.php.workers);
-        workers * 2 + CONNECTIONS_RESERVED
+        workers * 2 + u32::from(self.cron.runners) + CONNECTIONS_RESERVED
     }
 }
 

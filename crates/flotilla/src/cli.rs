@@ -36,6 +36,7 @@ impl Arguments {
             | Command::Deploy { json, .. }
             | Command::Rollback { json, .. }
             | Command::Releases { json, .. }
+            | Command::Cron { json, .. }
             | Command::Status { json, .. }
             | Command::Scale { json, .. }
             | Command::Packages { json, .. } => *json,
@@ -134,6 +135,18 @@ pub(crate) enum Command {
         /// How many
         instances: u16,
         /// Prints the inventory as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tells what WordPress has scheduled, and what was run
+    Cron {
+        /// Only this hook
+        #[arg(long)]
+        hook: Option<String>,
+        /// How many runs, newest first
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        /// Prints both lists as JSON
         #[arg(long)]
         json: bool,
     },

@@ -1,6 +1,7 @@
 //! One file for each command, and the choice between them.
 
 mod config;
+mod cron;
 mod deploy;
 mod destroy;
 mod down;
@@ -51,6 +52,9 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> anyhow::Resu
         }
         Command::Scale { instances, .. } => {
             scale::run(&Site::open(directory)?, instances, printer).await?;
+        }
+        Command::Cron { hook, limit, .. } => {
+            cron::run(&Site::open(directory)?, hook, limit, printer).await?;
         }
         Command::Wp { arguments } => return wp::run(&Site::open(directory)?, arguments).await,
         Command::Config => config::run(&Site::open(directory)?, printer),

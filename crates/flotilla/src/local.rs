@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use flotilla_core::config::Config;
 use flotilla_core::error::Failure;
 use flotilla_foreman::settings::DatabaseLogin;
+use flotilla_foreman::workshop::Place;
 use flotilla_targets::local::packages::Machine;
 use flotilla_targets::local::ports::{Book, DATABASE};
 use flotilla_targets::local::services::Services;
 use nix::unistd::{Group, Uid, User};
 
-use crate::failure::configuration;
+use crate::failure::{configuration, unavailable};
 use crate::site::Site;
 
 /// The name of the embedded database and of its user.
@@ -47,7 +48,7 @@ pub(crate) fn php_fpm(config: &Config) -> Result<PathBuf, Failure> {
 }
 
 /// Finds PHP's command line.
-pub(crate) fn php_cli() -> Result<PathBuf, Failure> {
+fn php_cli() -> Result<PathBuf, Failure> {
     let same_version = Machine::this().php().and_then(|php| php.cli);
     same_version.or_else(|| Machine::this().find("php")).ok_or_else(|| missing("php"))
 }
@@ -68,6 +69,27 @@ pub(crate) fn php_identity(config: &Config) -> Result<(String, String), Failure>
     let group =
         group.ok_or_else(|| configuration(format!("the group of `{}` has no name", user.name)))?;
     Ok((user.name, group.name))
+}
+
+/// Returns where PHP's command line works on the site of a running fleet.
+pub(crate) async fn workshop(site: &Site) -> anyhow::Result<Place> {
+    // It is there once the site is made; asking also tells whether the fleet is up.
+    site.client()?.status().await?;
+    let directory = site.layout.foreman().join("workshop");
+    if !directory.join("site/wp-load.php").exists() {
+        return Err(unavailable("the site is not made yet")
+            .with_hint("`flotilla status` tells how far it is")
+            .into());
+    }
+    place(site, directory)
+}
+
+/// Returns a place where PHP's command line can work on the site.
+pub(crate) fn place(site: &Site, directory: PathBuf) -> anyhow::Result<Place> {
+    let (user, _group) = php_identity(&site.config)?;
+    let is_root = Uid::effective().is_root();
+    let php_user = is_root.then_some(user);
+    Ok(Place { directory, media: site.layout.media(), php: php_cli()?, php_user })
 }
 
 /// Returns how PHP reaches the database.

@@ -105,7 +105,11 @@ pub(crate) fn duration(time: Duration) -> String {
     match time.as_millis() {
         millis @ 0..1_000 => format!("{millis} ms"),
         1_000..60_000 => format!("{:.1} s", time.as_secs_f64()),
-        _ => format!("{} min {} s", time.as_secs() / 60, time.as_secs() % 60),
+        60_000..3_600_000 => format!("{} min {} s", time.as_secs() / 60, time.as_secs() % 60),
+        3_600_000..86_400_000 => {
+            format!("{} h {} min", time.as_secs() / 3600, time.as_secs() / 60 % 60)
+        }
+        _ => format!("{} d {} h", time.as_secs() / 86_400, time.as_secs() / 3600 % 24),
     }
 }
 
@@ -141,7 +145,13 @@ mod tests {
 
     #[test]
     fn durations_have_the_unit_people_would_choose() {
-        for (millis, text) in [(40, "40 ms"), (2_140, "2.1 s"), (125_000, "2 min 5 s")] {
+        for (millis, text) in [
+            (40, "40 ms"),
+            (2_140, "2.1 s"),
+            (125_000, "2 min 5 s"),
+            (7_260_000, "2 h 1 min"),
+            (180_000_000, "2 d 2 h"),
+        ] {
             assert_eq!(duration(Duration::from_millis(millis)), text);
         }
     }

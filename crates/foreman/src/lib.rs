@@ -7,6 +7,7 @@ pub mod api;
 pub mod auth;
 pub mod bundle;
 pub mod clock;
+pub mod cron;
 pub mod deploys;
 pub mod effects;
 pub mod engine;

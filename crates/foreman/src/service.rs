@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use crate::api::{self, Api};
 use crate::auth::Doorman;
 use crate::bundle::Bundles;
+use crate::cron::{self, run_cron};
 use crate::deploys::Deploys;
 use crate::effects::{Balancer, Effects};
 use crate::engine::Engine;
@@ -61,6 +62,8 @@ pub struct Options {
     pub settings: SlotSettings,
     /// The workshop.
     pub workshop: workshop::Options,
+    /// What runs scheduled work.
+    pub cron: cron::Options,
     /// What a new site is made of.
     pub site: provision::Options,
 }
@@ -123,6 +126,8 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
     let making = provision(site_options, deploys.clone(), workshop, store.clone(), progress);
     spawn_until_stopped(tasks, "follow_fleet", following);
     spawn_until_stopped(tasks, "make_site", making);
+    let scheduled = run_cron(options.cron.clone(), engine.snapshots());
+    spawn_until_stopped(tasks, "run_cron", scheduled);
     let pushed = Arc::new(Notify::new());
     if options.deploys_pushes {
         let following = follow_branch(deploys.clone(), store.clone(), Arc::clone(&pushed));

@@ -2,7 +2,7 @@
 //!
 //! It shows PHP the same absolute paths as a slot does. One piece of work at a time.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use flotilla_core::id::Revision;
@@ -11,6 +11,7 @@ use flotilla_host::command::{Command, CommandError};
 use flotilla_host::files::{Access, FileError, make_directory, write_atomic};
 use flotilla_host::git::{Git, GitError, Keep, Worktree};
 use flotilla_host::inside::Inside;
+use flotilla_host::ownership::{give_to, set_mode};
 use flotilla_host::room::{Bind, Room};
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -98,15 +99,7 @@ impl Workshop {
     /// Names the file that cannot be written.
     pub fn open(options: Options) -> Result<Self, FileError> {
         let workshop = Self { options, busy: Mutex::new(()) };
-        for name in ["site", "php", "tmp", "log"] {
-            make_directory(&workshop.path(name))?;
-        }
-        make_directory(&workshop.options.place.media)?;
-        open_to_all(&workshop.path("tmp"))?;
-        write_wp_config(&workshop.path("wp-config.php"), &workshop.options)?;
-        for (name, content) in flotilla_host::php::SCRIPTS {
-            write_atomic(&workshop.path("php").join(name), content.as_bytes(), Access::Public)?;
-        }
+        workshop.options.place.make(&workshop.options.wp_config)?;
         Ok(workshop)
     }
 
@@ -179,6 +172,25 @@ impl Workshop {
 }
 
 impl Place {
+    /// Makes the directories and writes what PHP finds in them besides the site.
+    ///
+    /// # Errors
+    /// Names the file that cannot be written.
+    pub(crate) fn make(&self, wp_config: &str) -> Result<(), FileError> {
+        for name in ["site", "php", "tmp", "log", "run"] {
+            make_directory(&self.path(name))?;
+        }
+        make_directory(&self.media)?;
+        set_mode(&self.path("tmp"), 0o1777)?;
+        let file = self.path("wp-config.php");
+        write_atomic(&file, wp_config.as_bytes(), Access::Private)?;
+        give_to(&file, self.php_user.as_deref())?;
+        for (name, content) in flotilla_host::php::SCRIPTS {
+            write_atomic(&self.path("php").join(name), content.as_bytes(), Access::Public)?;
+        }
+        Ok(())
+    }
+
     /// Returns what has to be launched to run PHP's command line in the workshop.
     #[must_use]
     pub fn inside(&self, args: Vec<String>) -> Inside {
@@ -191,12 +203,13 @@ impl Place {
         }
     }
 
-    fn room(&self) -> Room {
+    pub(crate) fn room(&self) -> Room {
         Room {
             binds: vec![
                 Bind::read_only(self.path("site"), layout::SITE),
                 Bind::read_only(self.path("wp-config.php"), layout::WP_CONFIG),
                 Bind::read_only(self.path("php"), layout::PHP),
+                Bind::writable(self.path("run"), layout::RUN),
                 Bind::writable(self.path("log"), layout::LOG),
                 Bind::writable(self.media.clone(), layout::UPLOADS),
             ],
@@ -205,16 +218,7 @@ impl Place {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
-}
-
-fn write_wp_config(path: &Path, options: &Options) -> Result<(), FileError> {
-    write_atomic(path, options.wp_config.as_bytes(), Access::Private)?;
-    flotilla_host::ownership::give_to(path, options.place.php_user.as_deref())
-}
-
-fn open_to_all(path: &Path) -> Result<(), FileError> {
-    flotilla_host::ownership::set_mode(path, 0o1777)
 }

@@ -34,6 +34,8 @@ pub enum Part {
     PhpFpm(u16, SlotName),
     /// The master process of a slot's nginx.
     Nginx(u16, SlotName),
+    /// What runs scheduled work, by its number.
+    Runner(u16),
 }
 
 impl Fleet {
@@ -103,6 +105,7 @@ impl Fleet {
             Part::Slot(number, slot) | Part::PhpFpm(number, slot) | Part::Nginx(number, slot) => {
                 slot_lock(&layout.instance(&InstanceName::numbered(number)), slot)
             }
+            Part::Runner(number) => layout.foreman().join(format!("cron/{number}/runner.lock")),
         }
     }
 }

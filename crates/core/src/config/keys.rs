@@ -177,6 +177,18 @@ configuration! {
             example r#""30s""#;
     }
 
+    /// What WordPress and plugins have scheduled, which the foreman runs.
+    cron: Cron {
+        /// After how long due events are looked for, at the latest.
+        interval: Duration = Duration::from_secs(30) => millis(1000, 60_000),
+            example r#""10s""#;
+        /// How many events may run at once.
+        runners: u16 = 3 => whole(1, 16), example "1";
+        /// How long one of them may take before it is stopped.
+        run_limit: Duration = Duration::from_secs(3600) => millis(1000, 24 * HOUR),
+            example r#""15m""#;
+    }
+
     /// The balancer, which takes all requests and hands them to the instances.
     balancer: Balancer {
         /// Where it listens for visitors.

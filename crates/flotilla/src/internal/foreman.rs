@@ -7,11 +7,11 @@ use anyhow::Context;
 use flotilla_core::config::Source as Origin;
 use flotilla_foreman::service::Options;
 use flotilla_foreman::source::Source;
-use flotilla_foreman::{provision, settings, workshop};
+use flotilla_foreman::{cron, provision, settings, workshop};
 use flotilla_targets::local::ports::{BALANCER_CONTROL, Book, SESSIONS};
 
 use super::{run_with_tasks, start_log};
-use crate::local::{database_login, php_cli, php_identity};
+use crate::local::{database_login, php_identity, place};
 use crate::site::Site;
 
 pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
@@ -35,7 +35,7 @@ fn options(site: &Site) -> anyhow::Result<Options> {
     let sessions = [loopback(SESSIONS)?];
     let settings = settings::slot_settings(config, &url, &login, &secrets, &sessions, &php_user)?;
     let directory = layout.foreman();
-    let is_root = nix::unistd::Uid::effective().is_root();
+    let place = place(site, directory.join("workshop"))?;
     Ok(Options {
         listen: site.foreman_address()?.context("the foreman has no address yet")?,
         operator_token: secrets.operator_token,
@@ -48,15 +48,20 @@ fn options(site: &Site) -> anyhow::Result<Options> {
         instances: config.fleet.instances,
         upgrade_timeout: config.deploy.upgrade_timeout,
         workshop: workshop::Options {
-            place: workshop::Place {
-                directory: directory.join("workshop"),
-                media: layout.media(),
-                php: php_cli()?,
-                php_user: is_root.then_some(php_user),
-            },
+            place: place.clone(),
             git_dir: directory.join("site.git"),
             own_program: std::env::current_exe()?,
             wp_config: settings.wp_config.clone(),
+        },
+        cron: cron::Options {
+            place: workshop::Place { directory: directory.join("cron"), ..place },
+            git_dir: directory.join("site.git"),
+            own_program: std::env::current_exe()?,
+            wp_config: settings.wp_config.clone(),
+            log: layout.log("cron"),
+            interval: config.cron.interval,
+            runners_max: config.cron.runners,
+            run_limit: config.cron.run_limit,
         },
         site: provision::Options {
             source: source(site),

@@ -1,0 +1,211 @@
+//! Runs what WordPress has scheduled, in processes that outlive the foreman.
+//!
+//! What is due is claimed in the site's database, under a lock that ends with its holder
+//! (`wordpress/php/cron.php`); so nothing here decides what runs, only that somebody runs it: one
+//! runner at a time, and another one when an event takes long. A foreman that starts anew finds the
+//! runners of the one before by their locks.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_core::deploy::Phase;
+use flotilla_core::error::chain;
+use flotilla_core::id::Revision;
+use flotilla_core::layout;
+use flotilla_host::files::{FileError, make_directory};
+use flotilla_host::git::{Git, GitError, Keep, Worktree};
+use flotilla_host::launch::Launch;
+use flotilla_host::ownership::give_to;
+use flotilla_host::unit::{Unit, UnitError};
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::engine::Snapshot;
+use crate::workshop::Place;
+
+const TICK: Duration = Duration::from_secs(1);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+const UPLOADS: &str = "wp-content/uploads";
+const NEXT_BYTES_MAX: u64 = 4096;
+
+/// What cron works with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// PHP, its user and the media; the directory is cron's own.
+    pub place: Place,
+    /// The site's bare repository.
+    pub git_dir: PathBuf,
+    /// This program.
+    pub own_program: PathBuf,
+    /// The generated `wp-config.php`.
+    pub wp_config: String,
+    /// Where runners write what PHP says.
+    pub log: PathBuf,
+    /// After how long somebody looks for due events, at the latest.
+    pub interval: Duration,
+    /// How many runners may work at once.
+    pub runners_max: u16,
+    /// A runner that has worked for so long is killed.
+    pub run_limit: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CronError {
+    #[error("cannot check out the code for scheduled work")]
+    Checkout(#[from] GitError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Unit(#[from] UnitError),
+}
+
+/// One place to run in, with a check-out of its own: a release must not change under a runner.
+struct Runner {
+    place: Place,
+    worktree: Worktree,
+    unit: Unit,
+    /// Since when it is known to run.
+    since: Option<Instant>,
+    revision: Option<Revision>,
+}
+
+/// What a runner leaves when it ends.
+#[derive(Debug, Deserialize)]
+struct Next {
+    next: Option<u64>,
+}
+
+/// Runs due events until it is dropped.
+pub async fn run_cron(options: Options, snapshots: watch::Receiver<Arc<Snapshot>>) {
+    let mut runners: Vec<Runner> =
+        (1..=options.runners_max).map(|number| Runner::new(&options, number)).collect();
+    let mut start_at = Instant::now();
+    loop {
+        let wanted = wanted(&snapshots.borrow());
+        for runner in &mut runners {
+            if let Some(next) = runner.look(&options, wanted.as_ref()).await {
+                let in_time = Duration::from_secs(next.saturating_sub(clock::now().0 / 1000));
+                start_at = start_at.min(Instant::now() + in_time);
+            }
+        }
+        if let Some(revision) = wanted
+            && start_at <= Instant::now()
+            && let Some(runner) = idle(&mut runners, &revision)
+        {
+            start_at = Instant::now() + options.interval;
+            if let Err(error) = runner.start(&options, revision).await {
+                tracing::error!(error = chain(&error), "Scheduled work cannot be run");
+            }
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Returns the revision to run; `None` while the database is between two of them.
+fn wanted(snapshot: &Snapshot) -> Option<Revision> {
+    let fleet = &snapshot.fleet;
+    let is_between = fleet
+        .deploy
+        .as_ref()
+        .is_some_and(|deploy| matches!(deploy.phase, Phase::Holding | Phase::Upgrading));
+    let release = fleet.serving_release().filter(|_| !is_between)?;
+    Some(release.revision.clone())
+}
+
+/// Picks a place that is free, best one that has the code already.
+fn idle<'a>(runners: &'a mut [Runner], revision: &Revision) -> Option<&'a mut Runner> {
+    let mut free: Vec<&mut Runner> =
+        runners.iter_mut().filter(|runner| runner.since.is_none()).collect();
+    let has_it = free.iter().position(|runner| runner.revision.as_ref() == Some(revision));
+    let number = has_it.unwrap_or_default();
+    (number < free.len()).then(|| free.swap_remove(number))
+}
+
+impl Runner {
+    fn new(options: &Options, number: u16) -> Self {
+        let name = format!("cron-{number}");
+        let directory = options.place.directory.join(number.to_string());
+        let place = Place { directory: directory.clone(), ..options.place.clone() };
+        let launch = Launch {
+            program: place.php.clone(),
+            args: vec![format!("{}/cron.php", layout::PHP), "work".to_owned()],
+            env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())],
+            directory: PathBuf::from(layout::SITE),
+            lock: directory.join("runner.lock"),
+            log: options.log.clone(),
+            user: place.php_user.clone(),
+            room: Some(place.room()),
+        };
+        let unit = Unit {
+            name: name.clone(),
+            own_program: options.own_program.clone(),
+            launch,
+            stop_signal: Signal::SIGTERM,
+            stop_timeout: STOP_TIMEOUT,
+        };
+        let worktree =
+            Worktree::new(Git::new(&options.git_dir), name, place.directory.join("site"));
+        Self { place, worktree, unit, since: None, revision: None }
+    }
+
+    /// Sees whether it runs; returns when the next event is due if it has just ended.
+    async fn look(&mut self, options: &Options, wanted: Option<&Revision>) -> Option<u64> {
+        let runs = self.unit.holder().is_ok_and(|holder| holder.is_some());
+        match (runs, self.since) {
+            (true, None) => self.since = Some(Instant::now()),
+            (true, Some(since)) if since.elapsed() > options.run_limit => {
+                tracing::error!(
+                    runner = self.unit.name,
+                    "Scheduled work takes longer than `cron.run_limit` and is stopped"
+                );
+                if let Err(error) = self.unit.stop().await {
+                    tracing::error!(error = chain(&error), "A runner cannot be stopped");
+                }
+            }
+            (true, Some(_)) if self.revision.as_ref() != wanted => self.ask_to_stop(),
+            (false, Some(_)) => {
+                self.since = None;
+                return self.next();
+            }
+            _ => {}
+        }
+        None
+    }
+
+    async fn start(&mut self, options: &Options, revision: Revision) -> Result<(), CronError> {
+        self.place.make(&options.wp_config)?;
+        let run = self.place.path("run");
+        make_directory(&run)?;
+        give_to(&run, self.place.php_user.as_deref())?;
+        self.revision = None;
+        if self.worktree.checked_out().await.as_ref() != Some(&revision) {
+            self.worktree.checkout(&revision, &Keep::directories([UPLOADS])).await?;
+        }
+        self.revision = Some(revision);
+        for name in ["stop", "next.json"] {
+            drop(std::fs::remove_file(run.join(name)));
+        }
+        self.unit.start().await?;
+        self.since = Some(Instant::now());
+        Ok(())
+    }
+
+    /// It goes on to the end of its event.
+    fn ask_to_stop(&self) {
+        // What PHP puts there is not followed.
+        let file = self.place.path("run").join("stop");
+        drop(std::fs::OpenOptions::new().write(true).create_new(true).open(file));
+    }
+
+    fn next(&self) -> Option<u64> {
+        use std::io::Read;
+        let mut text = String::new();
+        let file = std::fs::File::open(self.place.path("run").join("next.json")).ok()?;
+        file.take(NEXT_BYTES_MAX).read_to_string(&mut text).ok()?;
+        serde_json::from_str::<Next>(&text).ok()?.next
+    }
+}
