@@ -144,6 +144,9 @@ pub struct DeployReply {
     pub revision: Revision,
     /// The deploy it waits for.
     pub behind: Option<DeployId>,
+    /// Whether the deploy was under way already and is called off.
+    #[serde(default)]
+    pub is_called_off: bool,
 }
 
 /// One line of the history.

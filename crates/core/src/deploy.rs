@@ -82,6 +82,12 @@ impl Phase {
             Self::SwappingBack { .. } => "swapping back",
         }
     }
+
+    /// Whether the database may have been upgraded for the release.
+    #[must_use]
+    pub(crate) const fn may_have_upgraded(&self) -> bool {
+        !matches!(self, Self::Draining | Self::Preparing | Self::Holding)
+    }
 }
 
 /// A deploy under way.
@@ -105,6 +111,9 @@ pub struct Deploy {
     pub held_in: Option<Generation>,
     /// When the balancer confirmed the cutover.
     pub cut_over_at: Option<Millis>,
+    /// Why it shall end before its time, once somebody has asked for that.
+    #[serde(default)]
+    pub called_off: Option<String>,
 }
 
 impl Deploy {
@@ -123,6 +132,7 @@ impl Deploy {
             phase_since: now,
             held_in: None,
             cut_over_at: None,
+            called_off: None,
         }
     }
 

@@ -120,7 +120,9 @@ impl Fleet {
                         current.request.release.revision.short()
                     ),
                 )
-                .with_hint("wait for it with `flotilla status --watch`, or leave out --no-wait"));
+                .with_hint(
+                    "`flotilla status --watch` shows how far it is, `flotilla rollback` calls it off",
+                ));
             }
             let superseded = self.queued.replace(request);
             return Ok(Accepted::Queued { behind, superseded });
@@ -143,24 +145,28 @@ impl Fleet {
             )
             .with_hint("--force deploys it once more, with the settings as they are now"));
         }
-        if let (Some(now), Some(then)) = (self.database(), request.release.db_version)
-            && then < now
-            && !request.is_forced
-        {
-            return Err(Failure::new(
-                ErrorKind::Refused,
-                format!(
-                    "revision `{}` expects database version {then}, but the database was upgraded \
-                     to {now}",
-                    request.release.revision.short()
-                ),
-            )
-            .with_hint(
-                "old code on a newer database can lock people out and write old data; restore a \
-                 database backup with it, or use --force if you know that this pair works",
-            ));
+        check_database(&request.release, self.database(), request.is_forced)
+    }
+
+    /// Ends the deploy under way before its time: what no visitor has seen is given up, what serves
+    /// is swapped back once the cutover is confirmed. Returns the deploy; `None` when there is none.
+    ///
+    /// # Errors
+    /// Refused when nothing served before it, and when the release before would
+    /// meet a newer database without being forced.
+    pub fn call_off(&mut self, author: &str, is_forced: bool) -> Result<Option<&Deploy>, Failure> {
+        let before = self.deploy.as_ref().map(|deploy| deploy.slot.other());
+        let before = before.and_then(|slot| self.releases.get(slot).clone());
+        let Some(deploy) = &mut self.deploy else { return Ok(None) };
+        let Some(before) = before else {
+            return Err(Failure::new(ErrorKind::Refused, "nothing served before this deploy")
+                .with_hint("`flotilla deploy REVISION` deploys another commit when it has ended"));
+        };
+        if deploy.phase.may_have_upgraded() {
+            check_database(&before, deploy.request.release.db_version, is_forced)?;
         }
-        Ok(())
+        deploy.called_off.get_or_insert_with(|| format!("called off by {author}"));
+        Ok(Some(deploy))
     }
 
     /// Wants another release in a colour.
@@ -199,6 +205,28 @@ impl Fleet {
         }
         before != self.instances
     }
+}
+
+/// Refuses old code on a newer database.
+fn check_database(release: &Release, now: Option<u64>, is_forced: bool) -> Result<(), Failure> {
+    if let (Some(now), Some(then)) = (now, release.db_version)
+        && then < now
+        && !is_forced
+    {
+        return Err(Failure::new(
+            ErrorKind::Refused,
+            format!(
+                "revision `{}` expects database version {then}, but the database was upgraded to \
+                 {now}",
+                release.revision.short()
+            ),
+        )
+        .with_hint(
+            "old code on a newer database can lock people out and write old data; restore a \
+             database backup with it, or use --force if you know that this pair works",
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

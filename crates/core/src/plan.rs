@@ -141,6 +141,11 @@ impl Tally {
 impl Step<'_> {
     fn advance_deploy(&mut self) {
         let Some(deploy) = self.fleet.deploy.clone() else { return };
+        if let Some(reason) = &deploy.called_off
+            && !deploy.phase.may_have_upgraded()
+        {
+            return self.fail(&deploy, reason.clone());
+        }
         match &deploy.phase {
             Phase::Draining => self.drain(&deploy),
             Phase::Preparing => self.prepare(&deploy),
@@ -303,8 +308,11 @@ impl Step<'_> {
         }
     }
 
-    /// Says what is wrong with the release that was just brought into service.
+    /// Says why the release that was just brought into service shall not stay.
     fn fault(&self, deploy: &Deploy) -> Option<String> {
+        if deploy.called_off.is_some() {
+            return deploy.called_off.clone();
+        }
         if let Some((id, Err(message))) = &self.observed.smoke
             && *id == deploy.request.id
         {

@@ -90,7 +90,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Goes back to the release before: a swap while its slots are warm
+    /// Goes back to the release before: a swap while its slots are warm. Calls off a deploy that is
+    /// under way
     Rollback {
         /// A revision that was deployed before; the last one when left out
         to: Option<String>,

@@ -236,6 +236,9 @@ async fn roll_back(
     Json(request): Json<RollbackRequest>,
 ) -> Reply<DeployReply> {
     identity.operator()?;
+    if let Some((id, revision)) = api.deploys.call_off(&request).await? {
+        return Ok(Json(DeployReply { id, revision, behind: None, is_called_off: true }));
+    }
     let (id, revision, accepted) = api.deploys.roll_back(&request).await?;
     Ok(Json(reply(id, revision, &accepted)))
 }
@@ -245,7 +248,7 @@ fn reply(id: DeployId, revision: Revision, accepted: &Accepted) -> DeployReply {
         Accepted::Started => None,
         Accepted::Queued { behind, .. } => Some(*behind),
     };
-    DeployReply { id, revision, behind }
+    DeployReply { id, revision, behind, is_called_off: false }
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,7 @@ use flotilla_core::error::{ErrorKind, Failure, chain};
 use flotilla_core::fleet::{Accepted, Release};
 use flotilla_core::id::{DeployId, Revision};
 
-use crate::engine::{Engine, Order};
+use crate::engine::{CallOff, CalledOff, Engine, Order};
 use crate::repository::Repository;
 use crate::store::Store;
 
@@ -46,6 +46,18 @@ impl Deploys {
             ..self.order(&revision).await?
         };
         self.start(order).await
+    }
+
+    /// Calls off the deploy under way; `None` when there is none.
+    ///
+    /// # Errors
+    /// The fleet refuses.
+    pub async fn call_off(&self, request: &RollbackRequest) -> Result<CalledOff, Failure> {
+        if request.to.is_some() {
+            return Ok(None);
+        }
+        let author = request.author.clone();
+        self.engine.call_off(CallOff { author, is_forced: request.is_forced }).await
     }
 
     /// Starts a deploy of the release that served before this one, or of a named one that settled

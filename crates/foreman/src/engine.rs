@@ -59,8 +59,21 @@ pub struct Order {
     pub waits: bool,
 }
 
+/// Who ends the deploy under way.
+#[derive(Debug, Clone)]
+pub struct CallOff {
+    /// Who asked.
+    pub author: String,
+    /// Whether it may go back over a database upgrade.
+    pub is_forced: bool,
+}
+
+/// The deploy that was called off; `None` when there was none.
+pub type CalledOff = Option<(DeployId, Revision)>;
+
 enum Message {
     Deploy(Order, oneshot::Sender<Result<(DeployId, Accepted), Failure>>),
+    CallOff(CallOff, oneshot::Sender<Result<CalledOff, Failure>>),
     Resize(u16, oneshot::Sender<Result<(), Failure>>),
     Report(AgentReport),
     Finished(Finished),
@@ -127,6 +140,14 @@ impl Engine {
     /// As [`Fleet::request`].
     pub async fn deploy(&self, order: Order) -> Result<(DeployId, Accepted), Failure> {
         self.ask(|reply| Message::Deploy(order, reply)).await
+    }
+
+    /// Ends the deploy under way before its time.
+    ///
+    /// # Errors
+    /// As [`Fleet::call_off`].
+    pub async fn call_off(&self, request: CallOff) -> Result<CalledOff, Failure> {
+        self.ask(|reply| Message::CallOff(request, reply)).await
     }
 
     /// Sets the number of instances.
@@ -207,6 +228,10 @@ impl Driver {
                 let outcome = self.accept(order).await?;
                 drop(reply.send(outcome));
             }
+            Some(Message::CallOff(request, reply)) => {
+                let outcome = self.call_off(&request).await?;
+                drop(reply.send(outcome));
+            }
         }
         Ok(())
     }
@@ -277,6 +302,23 @@ impl Driver {
             "A deploy was accepted"
         );
         Ok(Ok((id, accepted)))
+    }
+
+    async fn call_off(
+        &mut self,
+        request: &CallOff,
+    ) -> Result<Result<CalledOff, Failure>, StoreError> {
+        let mut next = self.fleet.clone();
+        let deploy = match next.call_off(&request.author, request.is_forced) {
+            Ok(Some(deploy)) => deploy,
+            Ok(None) => return Ok(Ok(None)),
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let called_off = (deploy.request.id, deploy.request.release.revision.clone());
+        self.store.commit(&next, Vec::new()).await?;
+        self.fleet = next;
+        tracing::info!(deploy = called_off.0.0, author = request.author, "A deploy was called off");
+        Ok(Ok(Some(called_off)))
     }
 
     /// Plans until nothing changes; stores each step before its effects are done.

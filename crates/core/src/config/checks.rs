@@ -17,7 +17,7 @@ pub(super) struct Check {
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
-        keys: &["fleet.instances", "php.workers", "database.max_connections"],
+        keys: &["fleet.instances", "php.workers", "cron.runners", "database.max_connections"],
         problem: connections_suffice,
     },
     Check { keys: &["deploy.hold_limit", "deploy.upgrade_timeout"], problem: upgrade_fits_hold },
@@ -41,9 +41,10 @@ fn connections_suffice(config: &Config) -> Option<String> {
     (given < needed).then(|| {
         format!(
             "`database.max_connections` is {given}, but {instances} instances × {workers} workers \
-             × 2 slots + {CONNECTIONS_RESERVED} in reserve need {needed}; set \
-             `database.max_connections` to at least {needed}, or lower `fleet.instances` or \
-             `php.workers`"
+             × 2 slots + {} of `cron.runners` + {CONNECTIONS_RESERVED} in reserve need {needed}; \
+             set `database.max_connections` to at least {needed}, or lower `fleet.instances` or \
+             `php.workers`",
+            config.cron.runners
         )
     })
 }

@@ -312,6 +312,38 @@ fn a_failed_smoke_request_swaps_back() {
 }
 
 #[test]
+fn a_deploy_that_is_called_off_is_given_up_or_swapped_back() {
+    let mut bench = Bench::new(2);
+    let before = bench.fleet.releases.clone();
+    bench.deploy(release(NEW, 1));
+    assert!(bench.fleet.call_off("maria", false).unwrap().is_some());
+    bench.settle();
+    assert_eq!(bench.outcomes(), ["1 failed: called off by maria"]);
+    assert_eq!(bench.fleet.releases, before);
+    assert_eq!(bench.fleet.call_off("maria", false).unwrap(), None);
+
+    let (mut bench, _) = Bench::verifying(2);
+    bench.fleet.call_off("maria", false).unwrap();
+    bench.settle();
+    assert_eq!(bench.served_from(), ["web-1 blue", "web-2 blue"]);
+    bench.balancer_follows();
+    assert_eq!(bench.outcomes(), ["1 swapped back: called off by maria"]);
+}
+
+#[test]
+fn calling_off_does_not_bring_old_code_to_a_newer_database_unless_forced() {
+    let mut bench = Bench::new(1);
+    bench.policy.hold = HoldMode::Never;
+    bench.deploy(release(NEW, 2));
+    bench.reports(1, SlotName::Green, ready(NEW));
+    bench.settle();
+    assert_eq!(bench.phase(), "upgrading");
+    let refused = bench.fleet.call_off("maria", false).unwrap_err();
+    assert!(refused.message.contains("the database was upgraded to 2"), "{}", refused.message);
+    assert!(bench.fleet.call_off("maria", true).unwrap().is_some());
+}
+
+#[test]
 fn the_smoke_requests_of_another_deploy_say_nothing() {
     let (mut bench, id) = Bench::verifying(1);
     assert_eq!(bench.effects, [Effect::RunSmoke(id)]);

@@ -56,7 +56,9 @@ fn no_fault_breaks_a_promise() {
         total(&mut counts, &run(seed, Weather::Storm));
     }
     if std::env::var("FLOTILLA_SEED").is_err() {
-        for what in ["settled", "failed", "swapped back", "superseded", "upgrade", "served"] {
+        for what in
+            ["settled", "failed", "swapped back", "superseded", "called off", "upgrade", "served"]
+        {
             assert!(counts.contains_key(what), "no run had `{what}`: {counts:?}");
         }
     }

@@ -39,7 +39,8 @@ pub(crate) async fn deploy(
         }
         return Ok(ExitCode::SUCCESS);
     }
-    follow(&client, &reply, "Deployed", printer).await
+    let record = follow(&client, &reply, printer).await?;
+    Ok(conclude(&record, "Deployed", printer))
 }
 
 pub(crate) async fn roll_back(
@@ -51,15 +52,23 @@ pub(crate) async fn roll_back(
     let client = site.client()?;
     let request = RollbackRequest { to, author: author(), is_forced };
     let reply = client.roll_back(&request).await?;
-    follow(&client, &reply, "Rolled back to", printer).await
+    let record = follow(&client, &reply, printer).await?;
+    if reply.is_called_off && record.outcome.as_ref().is_some_and(|outcome| !outcome.is_settled()) {
+        let revision = record.release.revision.short();
+        printer.say(format!(
+            "Called off deploy {} of {revision}; the release before serves",
+            reply.id
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(conclude(&record, "Rolled back to", printer))
 }
 
 async fn follow(
     client: &Client,
     reply: &DeployReply,
-    verb: &str,
     printer: &Printer,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<DeployRecord> {
     let mut progress = printer.progress();
     let revision = reply.revision.short();
     let record = loop {
@@ -82,7 +91,7 @@ async fn follow(
     if printer.is_json() {
         printer.json(&record)?;
     }
-    Ok(conclude(&record, verb, printer))
+    Ok(record)
 }
 
 fn conclude(record: &DeployRecord, verb: &str, printer: &Printer) -> ExitCode {

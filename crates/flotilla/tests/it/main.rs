@@ -24,11 +24,13 @@ fn without_a_command_it_shows_them_all() {
       down      Stops the fleet and keeps its data
       destroy   Stops the fleet and removes its data, after asking
       deploy    Brings a revision of the code into service on every instance at one instant
-      rollback  Goes back to the release before: a swap while its slots are warm
+      rollback  Goes back to the release before: a swap while its slots are warm. Calls off a deploy that
+                is under way
       releases  Lists the deploys, newest first
       status    Shows the release in service, the instances and what is under way
       logs      Prints the logs of the fleet's parts
       scale     Sets the number of instances
+      cron      Tells what WordPress has scheduled, and what was run
       wp        Runs WP-CLI on the site
       config    Prints the configuration in force, without secrets
       packages  Lists the Debian packages that are missing

@@ -213,6 +213,17 @@ async fn deploys_at_once_wait_give_way_or_are_refused(fleet: &Fleet, code: &Clon
     let releases = fleet.run(&["releases", "--json", "-n", "3"]).await.unwrap().json().unwrap();
     let outcomes: Vec<_> = (0..3).map(|row| releases[row]["outcome"]["name"].clone()).collect();
     assert_eq!(outcomes, ["settled", "superseded", "settled"]);
+    assert_eq!(keys(&one), ["behind", "id", "is_called_off", "revision"]);
+
+    let four = detach(first).await;
+    let ran = fleet.run(&["rollback", "--json"]).await.unwrap();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Called off"), "{}", ran.stderr);
+    assert_eq!(ran.json().unwrap()["id"], four["id"]);
+    let releases = fleet.run(&["releases", "--json", "-n", "1"]).await.unwrap().json().unwrap();
+    assert_ne!(releases[0]["outcome"]["name"], "settled");
+    let status = fleet.run(&["status", "--json"]).await.unwrap().json().unwrap();
+    assert_eq!(status["release"]["revision"], third.as_str(), "{status}");
 }
 
 async fn a_silent_instance_is_left_out_and_joins_later(fleet: &Fleet, code: &Clone) {

@@ -225,7 +225,7 @@ fn what_is_not_toml_is_told_with_its_line() {
 #[test]
 fn the_fleet_never_needs_more_connections_than_there_are() {
     let told = faults(&["[fleet]", "instances = 20"]);
-    insta::assert_snapshot!(told, @"flotilla.toml:2: `database.max_connections` is 150, but 20 instances × 4 workers × 2 slots + 10 in reserve need 170; set `database.max_connections` to at least 170, or lower `fleet.instances` or `php.workers`");
+    insta::assert_snapshot!(told, @"flotilla.toml:2: `database.max_connections` is 150, but 20 instances × 4 workers × 2 slots + 3 of `cron.runners` + 10 in reserve need 173; set `database.max_connections` to at least 173, or lower `fleet.instances` or `php.workers`");
 }
 
 #[test]

@@ -346,6 +346,19 @@ impl World {
         }
     }
 
+    pub(super) fn call_off(&mut self) {
+        if !self.foreman.is_running || self.foreman_may_crash(30) {
+            return;
+        }
+        let mut next = self.foreman.store.fleet.clone();
+        let is_forced = self.random.chance(100);
+        if let Ok(Some(_)) = next.call_off("maria", is_forced) {
+            self.note(|| "called off".to_owned());
+            self.checker.count("called off");
+            self.commit(next, &[]);
+        }
+    }
+
     pub(super) fn resize(&mut self, count: u16) {
         if !self.foreman.is_running {
             return;

@@ -26,7 +26,7 @@ impl World {
             self.after(500, Event::Command);
             return;
         }
-        match self.random.between(0, 9) {
+        match self.random.between(0, 10) {
             0..=5 => {
                 let retries = if self.is_stubborn { 800 } else { 200 };
                 let wanted = match &self.asked_last {
@@ -45,6 +45,7 @@ impl World {
                     self.ask(former, Cause::Rollback, is_forced, true);
                 }
             }
+            8 => self.call_off(),
             _ => {
                 let count = u16::try_from(self.random.between(1, 5)).expect("few");
                 self.resize(count);
