@@ -15,6 +15,7 @@ use flotilla_host::files::{
 };
 use flotilla_host::git::worktree::Depth;
 use flotilla_host::git::{Git, GitError};
+use flotilla_host::ownership::make_directory_of;
 use flotilla_host::tasks::Tasks;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
@@ -86,7 +87,7 @@ struct Agent {
 pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
     let foreman = authenticate(&options).await?;
     make_directory(&options.directory.join("php"))?;
-    make_directory(&options.media)?;
+    make_directory_of(&options.media, Some(&options.php_user))?;
     for (name, content) in flotilla_host::php::SCRIPTS {
         write_atomic(
             &options.directory.join("php").join(name),

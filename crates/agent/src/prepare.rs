@@ -194,9 +194,9 @@ struct Warmed {
 /// slow, not wrong: what fails here is told and passed over.
 async fn warm(slot: &Slot, tools: Tools<'_>, touched: &[PathBuf]) {
     let scripts_max = tools.settings.warm_scripts_max;
-    let is_script = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "php");
+    // Whatever its name is: a site may include a `.inc` or a `.phtml`.
     let invalidate: Vec<String> =
-        touched.iter().filter(is_script).map(|path| path.to_string_lossy().into_owned()).collect();
+        touched.iter().map(|path| path.to_string_lossy().into_owned()).collect();
     let compile = match hot_scripts(tools.sibling, scripts_max).await {
         Some(scripts) => scripts,
         None => hot_scripts(slot, scripts_max).await.unwrap_or_default(),

@@ -215,6 +215,8 @@ fn unit(options: &Options, name: SlotName, directory: &Path) -> Unit {
         program: program.to_owned(),
         args: args.to_vec(),
         stop_signal: Signal::SIGQUIT as i32,
+        // Both drop root themselves, for their workers.
+        user: None,
     };
     let fpm_args = [
         "--nodaemonize".into(),
@@ -231,6 +233,7 @@ fn unit(options: &Options, name: SlotName, directory: &Path) -> Unit {
             program("php-fpm", &options.php_fpm, &fpm_args),
             program("nginx", &options.nginx, &nginx_args),
         ],
+        restarts: true,
         stop_timeout_seconds: 15,
         leftovers: vec![
             run("php.sock"),

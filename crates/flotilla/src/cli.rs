@@ -90,8 +90,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Goes back to the release before: a swap while its slots are warm. Calls off a deploy that is
-    /// under way
+    /// Goes back to the release before, or calls off the deploy that is under way
     Rollback {
         /// A revision that was deployed before; the last one when left out
         to: Option<String>,

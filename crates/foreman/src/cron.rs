@@ -15,9 +15,12 @@ use flotilla_core::id::Revision;
 use flotilla_core::layout;
 use flotilla_host::files::{FileError, make_directory};
 use flotilla_host::git::{Git, GitError, Keep, Worktree};
+use flotilla_host::init::{Init, Program};
 use flotilla_host::launch::Launch;
 use flotilla_host::ownership::give_to;
+use flotilla_host::room::Room;
 use flotilla_host::unit::{Unit, UnitError};
+use nix::libc;
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -29,6 +32,8 @@ use crate::workshop::Place;
 
 const TICK: Duration = Duration::from_secs(1);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first process kills what it runs after [`STOP_TIMEOUT`]; it has a little longer itself.
+const UNIT_STOP_TIMEOUT: Duration = Duration::from_secs(7);
 const UPLOADS: &str = "wp-content/uploads";
 const NEXT_BYTES_MAX: u64 = 4096;
 
@@ -130,22 +135,40 @@ impl Runner {
         let name = format!("cron-{number}");
         let directory = options.place.directory.join(number.to_string());
         let place = Place { directory: directory.clone(), ..options.place.clone() };
+        let init = Init {
+            programs: vec![Program {
+                name: name.clone(),
+                program: place.php.clone(),
+                args: vec![format!("{}/cron.php", layout::PHP), "work".to_owned()],
+                stop_signal: Signal::SIGTERM as i32,
+                user: place.php_user.clone(),
+            }],
+            restarts: false,
+            stop_timeout_seconds: STOP_TIMEOUT.as_secs(),
+            leftovers: Vec::new(),
+        };
+        // Plugins of one site must not see the processes of another one, whose user is the same.
+        let room = Room { has_own_pids: true, ..place.room() };
         let launch = Launch {
-            program: place.php.clone(),
-            args: vec![format!("{}/cron.php", layout::PHP), "work".to_owned()],
+            program: options.own_program.clone(),
+            args: vec![
+                "internal".to_owned(),
+                "init".to_owned(),
+                serde_json::to_string(&init).unwrap_or_default(),
+            ],
             env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())],
             directory: PathBuf::from(layout::SITE),
             lock: directory.join("runner.lock"),
             log: options.log.clone(),
-            user: place.php_user.clone(),
-            room: Some(place.room()),
+            user: None,
+            room: Some(room),
         };
         let unit = Unit {
             name: name.clone(),
             own_program: options.own_program.clone(),
             launch,
             stop_signal: Signal::SIGTERM,
-            stop_timeout: STOP_TIMEOUT,
+            stop_timeout: UNIT_STOP_TIMEOUT,
         };
         let worktree =
             Worktree::new(Git::new(&options.git_dir), name, place.directory.join("site"));
@@ -203,8 +226,15 @@ impl Runner {
 
     fn next(&self) -> Option<u64> {
         use std::io::Read;
+        use std::os::unix::fs::OpenOptionsExt;
+        let path = self.place.path("run").join("next.json");
+        // PHP can put anything there; a pipe would keep whoever opens it waiting.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+        if !file.metadata().ok()?.is_file() {
+            return None;
+        }
         let mut text = String::new();
-        let file = std::fs::File::open(self.place.path("run").join("next.json")).ok()?;
         file.take(NEXT_BYTES_MAX).read_to_string(&mut text).ok()?;
         serde_json::from_str::<Next>(&text).ok()?.next
     }

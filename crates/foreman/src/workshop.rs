@@ -11,7 +11,7 @@ use flotilla_host::command::{Command, CommandError};
 use flotilla_host::files::{Access, FileError, make_directory, write_atomic};
 use flotilla_host::git::{Git, GitError, Keep, Worktree};
 use flotilla_host::inside::Inside;
-use flotilla_host::ownership::{give_to, set_mode};
+use flotilla_host::ownership::{give_to, make_directory_of, set_mode};
 use flotilla_host::room::{Bind, Room};
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -180,7 +180,7 @@ impl Place {
         for name in ["site", "php", "tmp", "log", "run"] {
             make_directory(&self.path(name))?;
         }
-        make_directory(&self.media)?;
+        make_directory_of(&self.media, self.php_user.as_deref())?;
         set_mode(&self.path("tmp"), 0o1777)?;
         let file = self.path("wp-config.php");
         write_atomic(&file, wp_config.as_bytes(), Access::Private)?;

@@ -7,17 +7,19 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
 use nix::mount::{MsFlags, mount};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -25,7 +27,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::launch::{is_own_program, reachable};
+use crate::launch::{find_user, is_own_program, open_files, reachable};
 
 /// A program that dies sooner than this after its start is not started again at once.
 const STEADY_AFTER: Duration = Duration::from_secs(5);
@@ -44,6 +46,8 @@ pub struct Program {
     pub args: Vec<String>,
     /// The number of the signal that ends it after its last request.
     pub stop_signal: i32,
+    /// The user to run as; only root can change it.
+    pub user: Option<String>,
 }
 
 /// What the first process does.
@@ -51,6 +55,8 @@ pub struct Program {
 pub struct Init {
     /// In the order of their start; they are stopped in reverse.
     pub programs: Vec<Program>,
+    /// Whether a program that ends is started again. If not, the room ends with the first that ends.
+    pub restarts: bool,
     /// Seconds that a program may take to stop before it is killed.
     pub stop_timeout_seconds: u64,
     /// Removed before the programs start: sockets and pid files of a run that was killed.
@@ -101,10 +107,24 @@ pub fn run_inner(init: &Init) -> io::Result<()> {
         // the outer /proc.
         let _ = mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>);
     }
+    // The lock of this unit tells what lives; the programs have no business with it.
+    keep_files_from_children()?;
     for path in &init.leftovers {
         drop(std::fs::remove_file(path));
     }
     runtime()?.block_on(Keeper::new(init).run())
+}
+
+#[expect(unsafe_code, reason = "what was inherited is known by its number only")]
+fn keep_files_from_children() -> io::Result<()> {
+    for number in open_files()?.into_iter().filter(|number| *number > libc::STDERR_FILENO) {
+        // SAFETY: nothing closes a file meanwhile, because no other thread or task runs yet; a
+        // number that leads nowhere is refused by the kernel.
+        let file = unsafe { BorrowedFd::borrow_raw(number) };
+        // The listing's own descriptor is among them and closed already.
+        let _ = fcntl(file, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    }
+    Ok(())
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -152,7 +172,12 @@ impl<'a> Keeper<'a> {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 () = closed(&mut lifeline) => return Ok(()),
-                _ = ended.recv() => self.reap(),
+                _ = ended.recv() => {
+                    let has_lost_one = self.reap();
+                    if has_lost_one && !self.init.restarts {
+                        break;
+                    }
+                }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
         }
@@ -177,7 +202,13 @@ impl<'a> Keeper<'a> {
             )]
             let mut command = std::process::Command::new(&program.program);
             // Its own group, so that its workers can be killed when it was killed alone.
-            let spawned = command.args(&program.args).stdin(Stdio::null()).process_group(0).spawn();
+            command.args(&program.args).stdin(Stdio::null()).process_group(0);
+            if let Some(user) = program.user.as_deref().filter(|_| Uid::effective().is_root()) {
+                // Gives up the other groups, too.
+                let (uid, gid) = find_user(user).map_err(io::Error::other)?;
+                command.uid(uid.as_raw()).gid(gid.as_raw());
+            }
+            let spawned = command.spawn();
             child.started_at = now;
             match spawned {
                 Ok(process) => {
@@ -193,14 +224,17 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    fn reap(&mut self) {
+    /// Returns whether one of the programs was among those that have ended.
+    fn reap(&mut self) -> bool {
         let now = Instant::now();
+        let mut has_lost_one = false;
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            let Some(pid) = status.pid() else { return };
+            let Some(pid) = status.pid() else { break };
             for child in self.children.values_mut().filter(|child| child.pid == Some(pid)) {
                 // Workers of a killed master would keep its socket and go on with old settings.
                 let _ = killpg(pid, Signal::SIGKILL);
                 child.pid = None;
+                has_lost_one = true;
                 if now.saturating_duration_since(child.started_at) >= STEADY_AFTER {
                     child.back_off = BACK_OFF_FIRST;
                     child.due_at = now;
@@ -209,6 +243,7 @@ impl<'a> Keeper<'a> {
                 }
             }
         }
+        has_lost_one
     }
 
     async fn stop(mut self) {

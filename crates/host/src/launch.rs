@@ -4,27 +4,19 @@
 //! arranges everything and then becomes the program. It takes a lock on a file that the program
 //! inherits, so "the lock is held" means "it or a child of it lives", whoever started it. Nothing
 //! else is inherited: a service that was started by another one must not keep that one's lock.
-//!
-//! The lock belongs to the open file (`F_OFD_SETLK`), because asking who holds such a lock does not
-//! take it for a moment, as a try would.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::unistd::{Gid, Uid, User, close, setgid, setgroups, setsid, setuid};
 use serde::{Deserialize, Serialize};
 
+use crate::lock::hold_lock;
 use crate::room::{Room, RoomError};
-
-/// How often a lock file is read again while its holder has not yet written its process id.
-const HOLDER_READS_MAX: u32 = 10_000;
 
 /// What to become, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +99,11 @@ fn prepare(launch: &Launch) -> Result<std::process::Command, LaunchError> {
     // A process that was started in a terminal must survive it; and the session's number, which is
     // the process id in the lock file, is not given to a stranger while a child still lives.
     let _ = setsid();
-    hold_lock(&launch.lock)?;
+    match hold_lock(&launch.lock) {
+        Ok(true) => {}
+        Ok(false) => return Err(LaunchError::Running(launch.lock.clone())),
+        Err(source) => return Err(LaunchError::Open { path: launch.lock.clone(), source }),
+    }
     let identity = launch.user.as_deref().map(find_user).transpose()?;
     let is_own_program = is_own_program(&launch.program);
     if let Some(room) = &launch.room {
@@ -145,49 +141,18 @@ pub(crate) fn reachable(program: &Path, is_own_program: bool) -> &Path {
     }
 }
 
+/// Returns the numbers of the files that this process has open.
+pub(crate) fn open_files() -> io::Result<Vec<i32>> {
+    let entries = fs::read_dir("/proc/self/fd")?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+}
+
 fn close_inherited() -> io::Result<()> {
-    let open: Vec<i32> = fs::read_dir("/proc/self/fd")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    for number in open.into_iter().filter(|number| *number > libc::STDERR_FILENO) {
+    for number in open_files()?.into_iter().filter(|number| *number > libc::STDERR_FILENO) {
         // The listing's own descriptor is among them and closed already.
         let _ = close(number);
     }
     Ok(())
-}
-
-/// Takes the lock of a file for the rest of this process and of what it becomes.
-fn hold_lock(path: &Path) -> Result<(), LaunchError> {
-    let open_error = |source| LaunchError::Open { path: path.to_owned(), source };
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(open_error)?;
-    match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
-        Ok(_) => {}
-        Err(Errno::EAGAIN | Errno::EACCES) => return Err(LaunchError::Running(path.to_owned())),
-        Err(errno) => return Err(open_error(errno.into())),
-    }
-    file.set_len(0).map_err(open_error)?;
-    writeln!(file, "{}", std::process::id()).map_err(open_error)?;
-    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))
-        .map_err(|errno| LaunchError::System { action: "keep the lock", source: errno.into() })?;
-    // The descriptor stays open on purpose: closing it would free the lock.
-    std::mem::forget(OwnedFd::from(file));
-    Ok(())
-}
-
-fn whole_file(kind: i32) -> libc::flock {
-    let short = |number: i32| i16::try_from(number).unwrap_or_default();
-    libc::flock {
-        l_type: short(kind),
-        l_whence: short(libc::SEEK_SET),
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
 }
 
 fn open_log(path: &Path) -> Result<File, LaunchError> {
@@ -217,36 +182,4 @@ pub(crate) fn become_user(identity: Option<(Uid, Gid)>) -> Result<(), LaunchErro
     setgroups(&[gid]).map_err(system("set the groups"))?;
     setgid(gid).map_err(system("set the group"))?;
     setuid(uid).map_err(system("set the user"))
-}
-
-/// Returns the process id of whoever took a lock; `None` when nobody holds it.
-///
-/// The process itself may be dead while a child of it still holds the lock.
-///
-/// # Errors
-/// The lock file cannot be read, or its holder does not say who it is.
-pub fn lock_holder(path: &Path) -> io::Result<Option<i32>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    for _ in 0..HOLDER_READS_MAX {
-        let mut lock = whole_file(libc::F_WRLCK);
-        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
-        if i32::from(lock.l_type) == libc::F_UNLCK {
-            return Ok(None);
-        }
-        let content = fs::read_to_string(path)?;
-        let pid = content.strip_suffix('\n').and_then(|number| number.parse().ok());
-        if let Some(pid) = pid.filter(|pid| *pid > 1) {
-            return Ok(Some(pid));
-        }
-        // It takes the lock first and writes right after.
-        std::thread::yield_now();
-    }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("`{}` is locked by an unknown process", path.display()),
-    ))
 }

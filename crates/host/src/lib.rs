@@ -8,6 +8,7 @@ pub mod git;
 pub mod init;
 pub mod inside;
 pub mod launch;
+pub mod lock;
 pub mod ownership;
 pub mod php;
 pub mod room;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::unistd::{Uid, chown};
 
-use crate::files::FileError;
+use crate::files::{FileError, make_directory};
 use crate::launch::find_user;
 
 /// Gives a file or directory to a user; does nothing where this process is not root.
@@ -18,6 +18,16 @@ pub fn give_to(path: &Path, user: Option<&str>) -> Result<(), FileError> {
     let Some(user) = user.filter(|_| Uid::effective().is_root()) else { return Ok(()) };
     let (uid, gid) = find_user(user).map_err(|error| failed(path, io::Error::other(error)))?;
     chown(path, Some(uid), Some(gid)).map_err(|errno| failed(path, errno.into()))
+}
+
+/// Makes a directory that a user may write in and everybody may read, if it is not that already.
+///
+/// # Errors
+/// There is no such user or the file system refuses.
+pub fn make_directory_of(path: &Path, user: Option<&str>) -> Result<(), FileError> {
+    make_directory(path)?;
+    set_mode(path, 0o755)?;
+    give_to(path, user)
 }
 
 /// Sets the permission bits of a file or directory.

@@ -36,6 +36,11 @@ pub fn kill_all(leader: Pid) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns the number of the session that a process belongs to.
+pub(crate) fn session_of(pid: i32) -> Option<i32> {
+    stat(pid).map(|stat| stat.session)
+}
+
 struct Stat {
     state: char,
     session: i32,

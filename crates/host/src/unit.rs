@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::files::tail;
-use crate::launch::{Launch, lock_holder};
+use crate::launch::Launch;
+use crate::lock::lock_holder;
 use crate::session;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);

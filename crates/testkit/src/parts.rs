@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use flotilla_core::id::InstanceName;
 use flotilla_core::slot::SlotName;
-use flotilla_host::launch::lock_holder;
+use flotilla_host::lock::lock_holder;
 use flotilla_targets::local::layout::slot_lock;
 use flotilla_targets::local::services;
 use nix::sys::signal::Signal;

@@ -70,11 +70,12 @@ fn without_faults_every_deploy_ends_as_its_release_deserves() {
         let world = run(seed, Weather::Calm);
         for (id, (request, outcome)) in &world.foreman.store.outcomes {
             let reason = match outcome {
-                Outcome::Failed { reason } => reason.as_str(),
+                Outcome::Failed { reason } | Outcome::SwappedBack { reason } => reason.as_str(),
                 _ => "",
             };
-            let is_refused =
-                reason.contains("already serving") || reason.contains("the database was upgraded");
+            let is_refused = ["already serving", "the database was upgraded", "called off"]
+                .iter()
+                .any(|why| reason.contains(why));
             let is_deserved = match quality(&request.release.revision) {
                 Quality::Good | Quality::Flaky => outcome.is_settled(),
                 Quality::Broken => matches!(outcome, Outcome::SwappedBack { .. }),

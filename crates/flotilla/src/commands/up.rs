@@ -7,7 +7,7 @@ use flotilla_core::api::{SiteState, Status};
 use flotilla_core::error::{ErrorKind, Failure};
 use flotilla_core::fleet::Member;
 use flotilla_host::files::{Access, read_json, write_atomic};
-use flotilla_host::launch::lock_holder;
+use flotilla_host::lock::lock_holder;
 use flotilla_targets::local::services::{BALANCER, SUPERVISOR};
 use flotilla_targets::local::supervisor::SupervisorState;
 use tokio::time::Instant;

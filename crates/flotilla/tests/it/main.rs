@@ -24,8 +24,7 @@ fn without_a_command_it_shows_them_all() {
       down      Stops the fleet and keeps its data
       destroy   Stops the fleet and removes its data, after asking
       deploy    Brings a revision of the code into service on every instance at one instant
-      rollback  Goes back to the release before: a swap while its slots are warm. Calls off a deploy that
-                is under way
+      rollback  Goes back to the release before, or calls off the deploy that is under way
       releases  Lists the deploys, newest first
       status    Shows the release in service, the instances and what is under way
       logs      Prints the logs of the fleet's parts

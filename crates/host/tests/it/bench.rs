@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flotilla_host::launch::{Launch, lock_holder};
+use flotilla_host::launch::Launch;
+use flotilla_host::lock::lock_holder;
 use flotilla_host::room::Room;
 use flotilla_host::session;
 use flotilla_host::unit::Unit;

@@ -1,6 +1,7 @@
 //! Promises of the first process: it keeps its programs, stops them in order, and takes all with it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use flotilla_host::init::{Init, Program};
@@ -10,7 +11,7 @@ use flotilla_host::unit::Unit;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::bench::{Bench, Starter, eventually, in_room};
+use crate::bench::{Bench, Starter, eventually, gone, in_room};
 
 fn program(name: &str, script: &str) -> Program {
     Program {
@@ -18,14 +19,18 @@ fn program(name: &str, script: &str) -> Program {
         program: "/bin/sh".into(),
         args: vec!["-c".to_owned(), script.to_owned()],
         stop_signal: Signal::SIGTERM as i32,
+        user: None,
     }
 }
 
 /// Makes a room with its own process ids, where `/srv/flotilla/data` is the bench's `data`.
 fn house(bench: &Bench, programs: Vec<Program>, stop_timeout_seconds: u64) -> Unit {
+    let leftovers = vec!["/srv/flotilla/data/old".into()];
+    house_of(bench, Init { programs, restarts: true, stop_timeout_seconds, leftovers })
+}
+
+fn house_of(bench: &Bench, init: Init) -> Unit {
     let data = bench.directory("data");
-    let init =
-        Init { programs, stop_timeout_seconds, leftovers: vec!["/srv/flotilla/data/old".into()] };
     fs::write(data.join("old"), "").unwrap();
     let spec = serde_json::to_string(&init).unwrap();
     let args = vec!["internal".to_owned(), "init".to_owned(), spec];
@@ -158,6 +163,45 @@ async fn programs_do_not_inherit_blocked_or_ignored_signals() {
         let mask = u64::from_str_radix(mask, 16).unwrap() & 0x7fff_ffff;
         assert_eq!(mask, 0, "{kind} of {signals}");
     }
+}
+
+#[tokio::test]
+async fn programs_cannot_touch_the_lock_that_says_whom_to_kill() {
+    let bench = Bench::new(Starter::Ourselves);
+    let script = "for file in /proc/self/fd/*; do readlink $file; done > /srv/flotilla/data/files
+        echo end >> /srv/flotilla/data/files; exec sleep 600";
+    let unit = house(&bench, vec![program("one", script)], 5);
+    unit.start().await.unwrap();
+    let path = bench.path().join("data/files");
+    let files = eventually("the files", || {
+        fs::read_to_string(&path).ok().filter(|text| text.ends_with("end\n"))
+    });
+    let files = files.await;
+    assert!(!files.contains(".lock"), "{files}");
+    assert!(unit.holder().unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_room_that_restarts_nothing_ends_with_its_program() {
+    let bench = Bench::new(Starter::Ourselves);
+    let mut once = program("once", "id -u > /srv/flotilla/data/user");
+    let is_root = nix::unistd::Uid::effective().is_root();
+    if is_root {
+        once.user = Some("nobody".to_owned());
+    }
+    let init = Init {
+        programs: vec![once],
+        restarts: false,
+        stop_timeout_seconds: 5,
+        leftovers: Vec::new(),
+    };
+    let unit = house_of(&bench, init);
+    fs::set_permissions(bench.path().join("data"), fs::Permissions::from_mode(0o777)).unwrap();
+    unit.start().await.unwrap();
+    gone(&unit).await;
+    let user = fs::read_to_string(bench.path().join("data/user")).unwrap();
+    let expected = if is_root { 65_534 } else { nix::unistd::Uid::effective().as_raw() };
+    assert_eq!(user.trim(), expected.to_string());
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use flotilla_host::launch::lock_holder;
+use flotilla_host::lock::lock_holder;
 use flotilla_host::tasks::Tasks;
 use flotilla_host::unit::UnitError;
 use nix::sys::signal::{Signal, kill};
@@ -46,6 +46,28 @@ async fn asking_for_a_service_all_the_time_does_not_hinder_its_start() {
     }
     asked.cancel();
     assert!(tasks.shut_down(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn what_a_service_writes_into_its_lock_leads_nobody_to_a_stranger() {
+    let bench = Bench::new(Starter::Ourselves);
+    for words in ["1", "nonsense", "", &std::process::id().to_string()] {
+        // The lock's number is the first free one when it is taken.
+        let script = format!(
+            "for file in /proc/self/fd/*; do case $(readlink $file) in *.lock) \
+             echo {words} > $file ;; esac; done; echo > $0.written; exec sleep 600"
+        );
+        let unit = bench.shell("liar", &script);
+        unit.start().await.unwrap();
+        bench.written("launcher.written").await;
+        let content = fs::read_to_string(&unit.launch.lock).unwrap();
+        assert_eq!(content.trim(), words, "it did not write");
+        let holder = unit.holder().unwrap().unwrap();
+        assert_eq!(getsid(Some(holder)).unwrap(), holder);
+        assert_ne!(holder, Pid::this());
+        assert!(unit.stop().await.unwrap());
+        fs::remove_file(bench.path().join("launcher.written")).unwrap();
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use flotilla_core::id::Token;
 use flotilla_host::files::FileError;
-use flotilla_host::launch::lock_holder;
+use flotilla_host::lock::lock_holder;
 use flotilla_host::rotate::Rotation;
 use flotilla_host::tasks::Tasks;
 use flotilla_host::unit::{Unit, UnitError};

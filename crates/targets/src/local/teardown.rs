@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flotilla_core::slot::SlotName;
-use flotilla_host::launch::lock_holder;
+use flotilla_host::lock::lock_holder;
 use flotilla_host::session::is_alive;
 use flotilla_host::unit::{UnitError, stop_holder};
 use nix::sys::signal::Signal;

@@ -97,7 +97,7 @@ async fn a_making_that_was_killed_is_done_again() {
         // Whoever waited for it is gone, and so is the installer; the server it started goes on.
     }
     let lock = bench.layout.lock("database-installation");
-    let installer = flotilla_host::launch::lock_holder(&lock).unwrap().unwrap();
+    let installer = flotilla_host::lock::lock_holder(&lock).unwrap().unwrap();
     kill(nix::unistd::Pid::from_raw(installer), Signal::SIGKILL).unwrap();
     assert!(!directory.join("data").exists());
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use flotilla_core::id::InstanceName;
 use flotilla_core::slot::SlotName;
 use flotilla_host::files::read_json;
-use flotilla_host::launch::lock_holder;
+use flotilla_host::lock::lock_holder;
 use flotilla_targets::local::layout::slot_lock;
 use flotilla_targets::local::ports::{Book, DATABASE, SESSIONS, slot_role};
 use flotilla_targets::local::supervisor::SupervisorState;

@@ -6,7 +6,7 @@ use flotilla_core::api::Inventory;
 use flotilla_core::id::InstanceName;
 use flotilla_core::slot::SlotName;
 use flotilla_host::files::{Access, FileError, write_atomic};
-use flotilla_host::launch::lock_holder;
+use flotilla_host::lock::lock_holder;
 use flotilla_host::tasks::Tasks;
 use flotilla_host::unit::UnitError;
 use tokio::sync::oneshot;
