@@ -61,7 +61,15 @@ impl Clone {
     /// # Errors
     /// The file system refuses.
     pub fn set_plugin(&self, name: &str, php: &str) -> anyhow::Result<()> {
-        write(&self.directory().join(format!("wp-content/mu-plugins/{name}.php")), php)
+        self.write(&format!("wp-content/mu-plugins/{name}.php"), php)
+    }
+
+    /// Writes a file of the site.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn write(&self, path: &str, text: &str) -> anyhow::Result<()> {
+        write(&self.directory().join(path), text)
     }
 
     /// Commits all changes and returns the commit.
