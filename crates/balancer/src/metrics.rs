@@ -171,12 +171,12 @@ fn render_upstreams(shared: &Shared, text: &mut String) -> std::fmt::Result {
 }
 
 fn render_releases(shared: &Shared, text: &mut String) -> std::fmt::Result {
-    writeln!(text, "# TYPE flotilla_balancer_release_responses_total counter")?;
+    writeln!(text, "# TYPE flotilla_balancer_release_requests_total counter")?;
     writeln!(text, "# TYPE flotilla_balancer_release_errors_total counter")?;
     for one in shared.status().releases {
         let labels = format!("revision=\"{}\",since=\"{}\"", one.revision, one.since_version);
-        let (responses, errors) = (one.responses, one.errors);
-        writeln!(text, "flotilla_balancer_release_responses_total{{{labels}}} {responses}")?;
+        let (requests, errors) = (one.requests, one.errors);
+        writeln!(text, "flotilla_balancer_release_requests_total{{{labels}}} {requests}")?;
         writeln!(text, "flotilla_balancer_release_errors_total{{{labels}}} {errors}")?;
     }
     Ok(())

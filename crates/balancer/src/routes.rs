@@ -150,25 +150,25 @@ impl UpstreamState {
     }
 }
 
-/// Counts the responses of one release.
+/// Counts the requests of one release.
 #[derive(Debug)]
 pub(crate) struct Release {
     /// The table version that brought it into service.
     pub(crate) since_version: u64,
     /// Its revision.
     pub(crate) revision: Revision,
-    responses: AtomicU64,
+    requests: AtomicU64,
     errors: AtomicU64,
 }
 
 impl Release {
     fn new(since_version: u64, revision: Revision) -> Self {
-        Self { since_version, revision, responses: AtomicU64::new(0), errors: AtomicU64::new(0) }
+        Self { since_version, revision, requests: AtomicU64::new(0), errors: AtomicU64::new(0) }
     }
 
     /// Counts a response that came from an upstream.
     pub(crate) fn count_response(&self, status: http::StatusCode) {
-        self.responses.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
         if status.is_server_error() {
             self.errors.fetch_add(1, Ordering::Relaxed);
         }
@@ -176,6 +176,7 @@ impl Release {
 
     /// Counts a request that got no response.
     pub(crate) fn count_none(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         self.errors.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -184,7 +185,7 @@ impl Release {
         ReleaseStatus {
             since_version: self.since_version,
             revision: self.revision.clone(),
-            responses: self.responses.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
         }
     }

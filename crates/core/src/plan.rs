@@ -15,8 +15,9 @@ use crate::report::AgentReport;
 use crate::slot::SlotName;
 use crate::table::{BalancerStatus, Hold, Table, Upstream};
 
-/// A new release's errors are judged only when it has answered this often.
-pub const RESPONSES_TO_JUDGE_MIN: u64 = 20;
+/// A new release's errors are judged only after so many requests, answered or not: a release that
+/// answers nobody must be found out, too.
+pub const REQUESTS_TO_JUDGE_MIN: u64 = 20;
 /// After this long, a hold goes on when PHP is idle even if slow downloads still run.
 const HOLD_DOWNLOADS_AFTER: Duration = Duration::from_secs(2);
 /// A request waits a little longer at the balancer than a deploy holds: it shall see the end of the
@@ -321,17 +322,17 @@ impl Step<'_> {
         let Phase::Verifying { baseline } = &deploy.phase else { return None };
         let status = self.observed.balancer.as_ref()?;
         let now = status.releases.first()?;
-        if now.revision != deploy.request.release.revision || now.responses < RESPONSES_TO_JUDGE_MIN
+        if now.revision != deploy.request.release.revision || now.requests < REQUESTS_TO_JUDGE_MIN
         {
             return None;
         }
-        let before = baseline.as_ref().map_or(0.0, |old| ratio(old.errors, old.responses));
-        let share = ratio(now.errors, now.responses);
+        let before = baseline.as_ref().map_or(0.0, |old| ratio(old.errors, old.requests));
+        let share = ratio(now.errors, now.requests);
         (share > before + self.policy.max_error_ratio).then(|| {
             format!(
-                "{} of {} responses were errors ({:.1} %; before: {:.1} %)",
+                "{} of {} requests failed ({:.1} %; before: {:.1} %)",
                 now.errors,
-                now.responses,
+                now.requests,
                 share * 100.0,
                 before * 100.0
             )

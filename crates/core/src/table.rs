@@ -81,9 +81,9 @@ pub struct ReleaseStatus {
     pub since_version: u64,
     /// The revision.
     pub revision: Revision,
-    /// Responses that came from upstreams.
-    pub responses: u64,
-    /// Those with a 5xx status, and requests that got none.
+    /// Requests that are over: those that an upstream answered and those that got no answer.
+    pub requests: u64,
+    /// How many of them were answered with a 5xx status, or not at all.
     pub errors: u64,
 }
 

@@ -82,6 +82,6 @@ async fn requests_on_the_old_slots_are_counted_until_they_end() {
     let status = site.wait_for(|status| status.upstreams.len() == 1).await;
     assert_eq!(status.upstreams[0].slot, SlotName::Green);
     let counts: Vec<_> =
-        status.releases.iter().map(|one| (one.since_version, one.responses, one.errors)).collect();
+        status.releases.iter().map(|one| (one.since_version, one.requests, one.errors)).collect();
     assert_eq!(counts, [(2, 1, 0), (1, 1, 0)]);
 }

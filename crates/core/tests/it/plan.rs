@@ -7,7 +7,7 @@ use std::time::Duration;
 use flotilla_core::deploy::{HoldMode, Phase};
 use flotilla_core::fleet::{Accepted, Fleet, Member, Release};
 use flotilla_core::id::{DeployId, InstanceName, Millis};
-use flotilla_core::plan::{Effect, Event, RESPONSES_TO_JUDGE_MIN, plan};
+use flotilla_core::plan::{Effect, Event, REQUESTS_TO_JUDGE_MIN, plan};
 use flotilla_core::report::SlotReport;
 use flotilla_core::slot::SlotName;
 use flotilla_core::table::BalancerStatus;
@@ -276,28 +276,40 @@ fn the_drain_of_a_leaving_instance_begins_when_the_balancer_can_know_of_it() {
 fn the_error_ratio_swaps_back() {
     let (mut bench, id) = Bench::verifying(2);
     bench.smoke(id, Ok(()));
-    bench.answers(RESPONSES_TO_JUDGE_MIN - 1, 10);
+    bench.counts(REQUESTS_TO_JUDGE_MIN - 1, 10);
     assert_eq!(bench.phase(), "verifying", "too few to judge");
-    bench.answers(100, 10);
+    bench.counts(100, 10);
     assert_eq!(bench.phase(), "swapping back");
     assert_eq!(bench.served_from(), ["web-1 blue", "web-2 blue"]);
     assert_eq!(bench.outcomes().len(), 0, "not before the balancer has confirmed");
     bench.balancer_follows();
     assert_eq!(
         bench.outcomes(),
-        ["1 swapped back: 10 of 100 responses were errors (10.0 %; before: 0.0 %)"]
+        ["1 swapped back: 10 of 100 requests failed (10.0 %; before: 0.0 %)"]
+    );
+}
+
+#[test]
+fn a_release_that_answers_nobody_swaps_back() {
+    let (mut bench, id) = Bench::verifying(2);
+    bench.smoke(id, Ok(()));
+    bench.counts(REQUESTS_TO_JUDGE_MIN, REQUESTS_TO_JUDGE_MIN);
+    bench.balancer_follows();
+    assert_eq!(
+        bench.outcomes(),
+        ["1 swapped back: 20 of 20 requests failed (100.0 %; before: 0.0 %)"]
     );
 }
 
 #[test]
 fn errors_that_the_old_release_had_too_do_not_swap_back() {
     let mut bench = Bench::new(1);
-    bench.answers(1_000, 95);
+    bench.counts(1_000, 95);
     let id = bench.deploy(release(NEW, 1));
     bench.reports(1, SlotName::Green, ready(NEW));
     bench.settle();
     bench.balancer_follows();
-    bench.answers(100, 10);
+    bench.counts(100, 10);
     bench.smoke(id, Ok(()));
     bench.wait(bench.policy.verify_window, &[1]);
     assert_eq!(bench.outcomes(), ["1 settled"]);

@@ -98,7 +98,7 @@ async fn broken_releases_take_themselves_back(fleet: &Fleet, good: &str) {
 
     let erring = publish("erring", FAILS_PROBES).await;
     let record = fleet.deploy(&erring).await.unwrap();
-    assert!(swapped_back(&record).contains("responses were errors"), "{record:?}");
+    assert!(swapped_back(&record).contains("requests failed"), "{record:?}");
 
     let smoking = publish("smoking", FAILS_BEHIND_BALANCER).await;
     let record = fleet.deploy(&smoking).await.unwrap();

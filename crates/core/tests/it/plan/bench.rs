@@ -136,7 +136,7 @@ impl Bench {
             && status.releases.first().is_none_or(|one| one.revision != revision)
         {
             let since_version = table.version;
-            let fresh = ReleaseStatus { since_version, revision, responses: 0, errors: 0 };
+            let fresh = ReleaseStatus { since_version, revision, requests: 0, errors: 0 };
             status.releases.insert(0, fresh);
         }
         self.observed.balancer = Some(status);
@@ -156,9 +156,9 @@ impl Bench {
         self.settle();
     }
 
-    pub(super) fn answers(&mut self, responses: u64, errors: u64) {
+    pub(super) fn counts(&mut self, requests: u64, errors: u64) {
         let newest = self.status().releases.first_mut().expect("a release");
-        newest.responses = responses;
+        newest.requests = requests;
         newest.errors = errors;
         self.settle();
     }

@@ -145,7 +145,7 @@ impl World {
         let releases = &mut self.balancer.releases;
         if releases.first().is_none_or(|one| one.revision != revision) {
             let since_version = self.balancer.table.version;
-            releases.insert(0, ReleaseStatus { since_version, revision, responses: 0, errors: 0 });
+            releases.insert(0, ReleaseStatus { since_version, revision, requests: 0, errors: 0 });
             releases.truncate(2);
         }
     }
@@ -286,7 +286,7 @@ impl World {
     fn count(&mut self, revision: Option<&Revision>, is_error: bool) {
         let mut releases = self.balancer.releases.iter_mut();
         if let Some(release) = releases.find(|one| Some(&one.revision) == revision) {
-            release.responses += 1;
+            release.requests += 1;
             release.errors += u64::from(is_error);
         }
     }
