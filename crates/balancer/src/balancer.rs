@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use flotilla_core::table::BalancerStatus;
+use flotilla_host::open_files;
 use flotilla_host::tasks::Tasks;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,11 @@ use crate::random::Random;
 use crate::shared::Shared;
 use crate::state_file;
 
+/// Open files that are kept for everything but visitors and their requests: listeners, the control
+/// interface, health checks, the state file, logs. Half of the limit, when that is less.
+const RESERVED_FILES: u64 = 256;
+/// A visitor's connection and the one on which the visitor's request is sent on.
+const FILES_PER_VISITOR: u64 = 2;
 /// How long the control interface may take to stop.
 const CONTROL_STOP_LIMIT: Duration = Duration::from_secs(2);
 
@@ -60,7 +66,7 @@ impl Drop for Running {
 /// # Errors
 ///
 /// Returns what could not be bound, read or started; nothing is left running then.
-pub fn start(options: Options) -> Result<Balancer, BalancerError> {
+pub fn start(mut options: Options) -> Result<Balancer, BalancerError> {
     if options.control_token.reveal().is_empty() {
         return Err(BalancerError::EmptyToken);
     }
@@ -69,6 +75,7 @@ pub fn start(options: Options) -> Result<Balancer, BalancerError> {
     }
     let available = thread::available_parallelism().map_or(1, usize::from);
     let threads = options.threads.unwrap_or(available).max(1);
+    limit_connections(&mut options, threads)?;
     let (addresses, listeners) = bind_all(&options.listen, threads)?;
     let control = bind_alone(options.control)?;
     let control_address = control
@@ -248,6 +255,32 @@ impl Drop for Balancer {
     }
 }
 
+/// Takes no more visitors than the process may open files for: one that is not accepted waits in the
+/// kernel, but one that is accepted and cannot be served is lost.
+fn limit_connections(options: &mut Options, threads: usize) -> Result<(), BalancerError> {
+    let files = open_files::limit()
+        .map_err(|source| BalancerError::System { what: "with the limit of open files", source })?;
+    let wanted = options.limits.connections_per_thread_max;
+    let possible = connections_possible(files, threads);
+    if possible < wanted {
+        tracing::warn!(
+            open_files_max = files,
+            connections_per_thread_max = possible,
+            "Fewer visitors at a time than intended; raise the hard limit of open files"
+        );
+        options.limits.connections_per_thread_max = possible;
+    }
+    Ok(())
+}
+
+/// Returns how many visitors each thread can have when the process may open so many files.
+fn connections_possible(files: u64, threads: usize) -> usize {
+    let threads = u64::try_from(threads).unwrap_or(u64::MAX);
+    let for_visitors = files - RESERVED_FILES.min(files / 2);
+    let each = for_visitors / FILES_PER_VISITOR / threads.max(1);
+    usize::try_from(each).unwrap_or(usize::MAX).max(1)
+}
+
 /// Binds every address for every thread; returns the addresses and the listeners of each thread.
 fn bind_all(
     addresses: &[SocketAddr],
@@ -264,4 +297,18 @@ fn bind_all(
         }
     }
     Ok((bound, per_thread))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn visitors_and_their_requests_fit_into_the_open_files() {
+        for (files, threads, expected) in
+            [(1024, 1, 384), (1024, 2, 192), (524_288, 2, 131_008), (100, 1, 25), (1, 4, 1)]
+        {
+            assert_eq!(connections_possible(files, threads), expected, "{files} {threads}");
+        }
+    }
 }

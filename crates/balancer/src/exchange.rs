@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::lane::UpstreamSocket;
 use crate::request_body::RequestBody;
 use crate::socket::{Traffic, WatchedStream};
 
@@ -24,6 +25,7 @@ pub(crate) struct Exchange {
     sender: SendRequest<RequestBody>,
     connection: Option<Connection<TokioIo<WatchedStream>, RequestBody>>,
     is_done: bool,
+    socket: UpstreamSocket,
     /// Whether a request was answered on it before.
     pub(crate) is_reused: bool,
     /// When it was last used.
@@ -41,13 +43,14 @@ pub(crate) enum SendError {
 
 impl Exchange {
     /// Begins to speak HTTP on a fresh connection.
-    pub(crate) async fn begin(stream: TcpStream) -> hyper::Result<Self> {
+    pub(crate) async fn begin(stream: TcpStream, socket: UpstreamSocket) -> hyper::Result<Self> {
         let io = TokioIo::new(WatchedStream::new(stream, Rc::<Traffic>::default()));
         let (sender, connection) = Builder::new().handshake(io).await?;
         Ok(Self {
             sender,
             connection: Some(connection),
             is_done: false,
+            socket,
             is_reused: false,
             idle_since: Instant::now(),
         })
@@ -89,9 +92,9 @@ impl Exchange {
 
     /// Takes the stream out of a connection that both sides agreed to use otherwise, with what was
     /// read ahead.
-    pub(crate) fn into_stream(self) -> Option<(WatchedStream, Bytes)> {
+    pub(crate) fn into_stream(self) -> Option<(WatchedStream, Bytes, UpstreamSocket)> {
         let parts = self.connection?.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf))
+        Some((parts.io.into_inner(), parts.read_buf, self.socket))
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use flotilla_host::open_files::is_local_shortage;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -40,6 +41,14 @@ struct Failed {
     is_upstream_at_fault: bool,
     /// Whether a copy may be sent, should the method allow it.
     may_repeat: bool,
+}
+
+/// A connection that could not be made.
+struct NotConnected {
+    /// What to answer when nothing else is tried.
+    page: Page,
+    /// Whether it is the upstream's fault, and not this machine's.
+    is_upstream_at_fault: bool,
 }
 
 /// Sends a request and returns the head of its response.
@@ -94,9 +103,9 @@ pub(crate) async fn forward(
         match next {
             Some(next) if has_more && take_retry(lane) => request = next,
             _ => {
+                // Anything else is the visitor's fault, or this machine's.
                 if let Some(release) = &in_flight.routes.routes.release
-                    && failed.page != Page::BodyTooLarge
-                    && failed.page != Page::BadRequest
+                    && matches!(failed.page, Page::BadGateway | Page::GatewayTimeout)
                 {
                     release.count_none();
                 }
@@ -153,15 +162,9 @@ async fn attempt(
             Some(exchange) => exchange,
             None => match connect(lane, visitor, in_flight).await {
                 Ok(exchange) => exchange,
-                Err(page) => {
+                Err(NotConnected { page, is_upstream_at_fault }) => {
                     let unsent = Some(Box::new(request));
-                    let fault = true;
-                    return Err(Failed {
-                        page,
-                        unsent,
-                        is_upstream_at_fault: fault,
-                        may_repeat: true,
-                    });
+                    return Err(Failed { page, unsent, is_upstream_at_fault, may_repeat: true });
                 }
             },
         };
@@ -223,20 +226,33 @@ async fn connect(
     lane: &Lane,
     visitor: &Visitor,
     in_flight: &InFlight,
-) -> Result<Box<Exchange>, Page> {
+) -> Result<Box<Exchange>, NotConnected> {
     let address = in_flight.upstream.state.address;
     let limit = lane.shared.options.timeouts.connect;
-    match visitor.within(limit, TcpStream::connect(address)).await {
+    let failed = |page| NotConnected { page, is_upstream_at_fault: true };
+    let socket = lane.open_upstream_socket();
+    let mut outcome = visitor.within(limit, TcpStream::connect(address)).await;
+    if let Ok(Err(error)) = &outcome
+        && is_local_shortage(error)
+    {
+        lane.close_idle();
+        outcome = visitor.within(limit, TcpStream::connect(address)).await;
+    }
+    match outcome {
         Ok(Ok(stream)) => {
             count(&lane.metrics.upstream_connections);
-            let exchange = Exchange::begin(stream).await.map_err(|_error| Page::BadGateway)?;
-            Ok(Box::new(exchange))
+            let exchange = Exchange::begin(stream, socket).await;
+            exchange.map(Box::new).map_err(|_error| failed(Page::BadGateway))
+        }
+        Ok(Err(error)) if is_local_shortage(&error) => {
+            lane.note_shortage(&error);
+            Err(NotConnected { page: Page::Unavailable, is_upstream_at_fault: false })
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, %address, "Connecting to an upstream failed");
-            Err(Page::BadGateway)
+            Err(failed(Page::BadGateway))
         }
-        Err(_elapsed) => Err(Page::GatewayTimeout),
+        Err(_elapsed) => Err(failed(Page::GatewayTimeout)),
     }
 }
 
@@ -258,10 +274,10 @@ async fn finish(
     head.extensions.clear();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         let (true, Some(protocol)) = (is_upgrade, protocol) else { return Err(Page::BadGateway) };
-        let (stream, read_ahead) = exchange.into_stream().ok_or(Page::BadGateway)?;
+        let (stream, read_ahead, socket) = exchange.into_stream().ok_or(Page::BadGateway)?;
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(UPGRADE, protocol);
-        visitor.tunnel.replace(Some(Tunnel { stream, read_ahead, in_flight }));
+        visitor.tunnel.replace(Some(Tunnel { stream, socket, read_ahead, in_flight }));
         return Ok(Response::from_parts(head, None));
     }
     let mut body = UpstreamBody::new(incoming, exchange, in_flight);

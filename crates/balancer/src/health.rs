@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flotilla_core::id::Revision;
 use flotilla_core::table::{HEALTH_PATH, REVISION_HEADER};
+use flotilla_host::open_files::is_local_shortage;
 use http::header::{CONNECTION, HOST, USER_AGENT};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -30,7 +31,20 @@ const READMIT_INTERVAL: Duration = Duration::from_millis(100);
 struct Checked {
     upstream: Arc<UpstreamState>,
     version: u64,
-    outcome: Result<(), String>,
+    outcome: Result<(), Bad>,
+}
+
+/// Why a check did not succeed.
+struct Bad {
+    reason: String,
+    /// This machine could not even ask; that says nothing about the upstream.
+    is_local: bool,
+}
+
+impl From<String> for Bad {
+    fn from(reason: String) -> Self {
+        Self { reason, is_local: false }
+    }
 }
 
 /// Checks all upstreams of the present table until the balancer drains.
@@ -74,7 +88,7 @@ fn begin_round(shared: &Shared, checks: &mut JoinSet<Checked>, running: &mut Has
         checks.spawn(async move {
             let outcome = match timeout(limit, check(upstream.address, revision.as_ref())).await {
                 Ok(outcome) => outcome,
-                Err(_elapsed) => Err("no answer in time".to_owned()),
+                Err(_elapsed) => Err(Bad::from("no answer in time".to_owned())),
             };
             Checked { upstream, version, outcome }
         });
@@ -86,6 +100,12 @@ fn note(shared: &Shared, checked: &Checked) {
     if checked.version != shared.version() {
         return;
     }
+    if let Err(bad) = &checked.outcome
+        && bad.is_local
+    {
+        tracing::warn!(reason = bad.reason, "This machine has no room for a health check");
+        return;
+    }
     let health = &shared.options.health;
     let (instance, slot) = (&checked.upstream.instance, checked.upstream.slot);
     let is_good = checked.outcome.is_ok();
@@ -93,7 +113,7 @@ fn note(shared: &Shared, checked: &Checked) {
         checked.upstream.note_check(is_good, health.unhealthy_after, health.healthy_after);
     match (verdict, &checked.outcome) {
         (Some(_), Ok(())) => tracing::info!(%instance, %slot, "An upstream is healthy again"),
-        (Some(_), Err(reason)) => {
+        (Some(_), Err(Bad { reason, .. })) => {
             tracing::warn!(%instance, %slot, reason, "An upstream is unhealthy");
         }
         (None, _) => return,
@@ -101,10 +121,10 @@ fn note(shared: &Shared, checked: &Checked) {
     shared.settle_health();
 }
 
-async fn check(address: SocketAddr, revision: Option<&Revision>) -> Result<(), String> {
+async fn check(address: SocketAddr, revision: Option<&Revision>) -> Result<(), Bad> {
     let response = ask(address).await?;
     if response.0.status() != StatusCode::OK {
-        return Err(format!("status {}", response.0.status().as_u16()));
+        return Err(format!("status {}", response.0.status().as_u16()).into());
     }
     let Some(revision) = revision else { return Ok(()) };
     let header = response.0.headers().get(REVISION_HEADER);
@@ -112,11 +132,13 @@ async fn check(address: SocketAddr, revision: Option<&Revision>) -> Result<(), S
     if is_named || response.1.trim_ascii() == revision.as_str().as_bytes() {
         return Ok(());
     }
-    Err("another revision".to_owned())
+    Err("another revision".to_owned().into())
 }
 
-async fn ask(address: SocketAddr) -> Result<(Response<()>, Bytes), String> {
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+async fn ask(address: SocketAddr) -> Result<(Response<()>, Bytes), Bad> {
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| Bad { reason: error.to_string(), is_local: is_local_shortage(&error) })?;
     let (mut sender, connection) = handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
@@ -137,10 +159,10 @@ async fn ask(address: SocketAddr) -> Result<(Response<()>, Bytes), String> {
         ended = connection => match ended {
             // What the connection had read is still to be taken.
             Ok(()) => answer.await,
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.to_string().into()),
         },
     }
-    .map_err(|error| error.to_string())
+    .map_err(|error| error.to_string().into())
 }
 
 async fn read(

@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use crate::connection::serve;
 use crate::lane_routes::LaneRoutes;
-use crate::metrics::LaneMetrics;
+use crate::metrics::{LaneMetrics, count};
 use crate::random::Random;
 use crate::retry_budget::RetryBudget;
 use crate::shared::Shared;
@@ -25,6 +25,9 @@ use crate::shared::Shared;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long accepting pauses when the system has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a shortage of this machine is logged while it lasts.
+const SHORTAGE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the connections of one thread share.
 #[derive(Debug)]
@@ -41,6 +44,14 @@ pub(crate) struct Lane {
     pub(crate) wakers: RefCell<HashMap<u64, Waker>>,
     routes: RefCell<Rc<LaneRoutes>>,
     is_draining: Cell<bool>,
+    upstream_sockets: Rc<()>,
+    shortage_logged: Cell<Option<Instant>>,
+}
+
+/// Counts as an open connection to an upstream until it is dropped.
+#[derive(Debug)]
+pub(crate) struct UpstreamSocket {
+    _counted: Rc<()>,
 }
 
 impl Lane {
@@ -55,6 +66,8 @@ impl Lane {
             wakers: RefCell::default(),
             routes,
             is_draining: Cell::new(false),
+            upstream_sockets: Rc::new(()),
+            shortage_logged: Cell::new(None),
         }
     }
 
@@ -66,6 +79,39 @@ impl Lane {
             *mine = Rc::new(next);
         }
         Rc::clone(&mine)
+    }
+
+    /// Counts one more connection to an upstream.
+    ///
+    /// There is one for each visitor at most; kept ones that are not in use make room.
+    pub(crate) fn open_upstream_socket(&self) -> UpstreamSocket {
+        if Rc::strong_count(&self.upstream_sockets)
+            > self.shared.options.limits.connections_per_thread_max
+        {
+            self.close_idle();
+        }
+        UpstreamSocket { _counted: Rc::clone(&self.upstream_sockets) }
+    }
+
+    /// Closes the connections to upstreams that are not in use.
+    pub(crate) fn close_idle(&self) {
+        for upstream in &self.routes().upstreams {
+            upstream.sweep(Duration::ZERO);
+        }
+    }
+
+    /// Notes that this machine has run out of something; that is nobody else's fault.
+    pub(crate) fn note_shortage(&self, error: &io::Error) {
+        count(&self.metrics.local_shortages);
+        let now = Instant::now();
+        let is_told = self
+            .shortage_logged
+            .get()
+            .is_some_and(|at| now.saturating_duration_since(at) < SHORTAGE_LOG_INTERVAL);
+        if !is_told {
+            self.shortage_logged.set(Some(now));
+            tracing::error!(%error, "This machine has no room for another connection");
+        }
     }
 
     /// Returns whether the balancer is stopping.
@@ -123,7 +169,7 @@ async fn accept(lane: &Rc<Lane>, listeners: Vec<TcpListener>) -> usize {
                         connections.spawn_local(serve(Rc::clone(lane), stream, peer));
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "Accepting a visitor failed");
+                        lane.note_shortage(&error);
                         sleep(ACCEPT_PAUSE).await;
                     }
                 }

@@ -31,6 +31,8 @@ pub(crate) struct LaneMetrics {
     pub(crate) retries_refused: AtomicU64,
     /// Requests answered 503 because no upstream had room in time.
     pub(crate) queue_refused: AtomicU64,
+    /// Connections that this machine could not accept or make for want of files, ports or memory.
+    pub(crate) local_shortages: AtomicU64,
     /// Requests answered 503 because a hold lasted too long.
     pub(crate) hold_refused: AtomicU64,
 }
@@ -74,13 +76,14 @@ fn render_into(shared: &Shared, text: &mut String) -> std::fmt::Result {
         shared.metrics.iter().map(|lane| pick(lane).load(Ordering::Relaxed)).sum()
     };
     render_requests(shared, text)?;
-    let counters: [(&str, u64); 7] = [
+    let counters: [(&str, u64); 8] = [
         ("response_bytes", sum(&|lane| &lane.response_bytes)),
         ("connections", sum(&|lane| &lane.connections)),
         ("upstream_connections", sum(&|lane| &lane.upstream_connections)),
         ("retries", sum(&|lane| &lane.retries)),
         ("retries_refused", sum(&|lane| &lane.retries_refused)),
         ("queue_refused", sum(&|lane| &lane.queue_refused)),
+        ("local_shortages", sum(&|lane| &lane.local_shortages)),
         ("hold_refused", sum(&|lane| &lane.hold_refused)),
     ];
     for (name, value) in counters {

@@ -71,7 +71,8 @@ pub struct Limits {
     pub request_head_bytes_max: usize,
     /// Most header lines of a request.
     pub request_headers_max: usize,
-    /// Open visitor connections per thread; more wait in the kernel's queue.
+    /// Open visitor connections per thread; more wait in the kernel's queue. Fewer when the process
+    /// may not open so many files.
     pub connections_per_thread_max: usize,
     /// Requests in flight to one upstream, as a multiple of its PHP workers.
     pub in_flight_per_worker: u32,

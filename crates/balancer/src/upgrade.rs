@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 
 use crate::admission::InFlight;
+use crate::lane::UpstreamSocket;
 use crate::socket::WatchedStream;
 
 /// A tunnel on which nothing moved for this long is closed.
@@ -16,6 +17,9 @@ const IDLE_MAX: Duration = Duration::from_secs(600);
 pub(crate) struct Tunnel {
     /// The stream.
     pub(crate) stream: WatchedStream,
+    /// Counts the stream as open.
+    #[expect(dead_code, reason = "it counts until it is dropped")]
+    pub(crate) socket: UpstreamSocket,
     /// What the upstream sent right behind its answer.
     pub(crate) read_ahead: Bytes,
     /// Counts as a request until the tunnel ends.

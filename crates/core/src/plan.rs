@@ -322,8 +322,7 @@ impl Step<'_> {
         let Phase::Verifying { baseline } = &deploy.phase else { return None };
         let status = self.observed.balancer.as_ref()?;
         let now = status.releases.first()?;
-        if now.revision != deploy.request.release.revision || now.requests < REQUESTS_TO_JUDGE_MIN
-        {
+        if now.revision != deploy.request.release.revision || now.requests < REQUESTS_TO_JUDGE_MIN {
             return None;
         }
         let before = baseline.as_ref().map_or(0.0, |old| ratio(old.errors, old.requests));

@@ -27,7 +27,8 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::launch::{find_user, is_own_program, open_files, reachable};
+use crate::launch::{find_user, is_own_program, reachable};
+use crate::open_files;
 
 /// A program that dies sooner than this after its start is not started again at once.
 const STEADY_AFTER: Duration = Duration::from_secs(5);
@@ -117,7 +118,8 @@ pub fn run_inner(init: &Init) -> io::Result<()> {
 
 #[expect(unsafe_code, reason = "what was inherited is known by its number only")]
 fn keep_files_from_children() -> io::Result<()> {
-    for number in open_files()?.into_iter().filter(|number| *number > libc::STDERR_FILENO) {
+    for number in open_files::numbers()?.into_iter().filter(|number| *number > libc::STDERR_FILENO)
+    {
         // SAFETY: nothing closes a file meanwhile, because no other thread or task runs yet; a
         // number that leads nowhere is refused by the kernel.
         let file = unsafe { BorrowedFd::borrow_raw(number) };

@@ -16,6 +16,7 @@ use nix::unistd::{Gid, Uid, User, close, setgid, setgroups, setsid, setuid};
 use serde::{Deserialize, Serialize};
 
 use crate::lock::hold_lock;
+use crate::open_files;
 use crate::room::{Room, RoomError};
 
 /// What to become, and how.
@@ -95,6 +96,10 @@ pub fn become_program(launch: &Launch) -> LaunchError {
 fn prepare(launch: &Launch) -> Result<std::process::Command, LaunchError> {
     close_inherited()
         .map_err(|source| LaunchError::System { action: "list the open files", source })?;
+    open_files::raise_limit().map_err(|source| LaunchError::System {
+        action: "raise the limit of open files",
+        source,
+    })?;
     let log = open_log(&launch.log)?;
     // A process that was started in a terminal must survive it; and the session's number, which is
     // the process id in the lock file, is not given to a stranger while a child still lives.
@@ -141,14 +146,9 @@ pub(crate) fn reachable(program: &Path, is_own_program: bool) -> &Path {
     }
 }
 
-/// Returns the numbers of the files that this process has open.
-pub(crate) fn open_files() -> io::Result<Vec<i32>> {
-    let entries = fs::read_dir("/proc/self/fd")?;
-    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
-}
-
 fn close_inherited() -> io::Result<()> {
-    for number in open_files()?.into_iter().filter(|number| *number > libc::STDERR_FILENO) {
+    for number in open_files::numbers()?.into_iter().filter(|number| *number > libc::STDERR_FILENO)
+    {
         // The listing's own descriptor is among them and closed already.
         let _ = close(number);
     }

@@ -9,6 +9,7 @@ pub mod init;
 pub mod inside;
 pub mod launch;
 pub mod lock;
+pub mod open_files;
 pub mod ownership;
 pub mod php;
 pub mod room;

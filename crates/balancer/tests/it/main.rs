@@ -11,6 +11,7 @@
 mod client;
 mod control;
 mod cutover;
+mod few_files;
 mod forwarding;
 mod health;
 mod hold;

@@ -1,6 +1,7 @@
 //! Promises of services: one at a time, found again, kept, stopped in a bounded time.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use flotilla_host::lock::lock_holder;
@@ -68,6 +69,23 @@ async fn what_a_service_writes_into_its_lock_leads_nobody_to_a_stranger() {
         assert!(unit.stop().await.unwrap());
         fs::remove_file(bench.path().join("launcher.written")).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_service_may_open_as_many_files_as_the_machine_lets_it() {
+    let bench = Bench::new(Starter::Ourselves);
+    let mut unit = bench.shell("opener", "echo $(ulimit -Sn) > limit; exec sleep 600");
+    unit.launch.directory = bench.path().to_owned();
+    let script = format!(
+        "#!/bin/sh\nulimit -Sn 64 && ulimit -Hn 512 && exec {} \"$@\"\n",
+        bench.launcher().display()
+    );
+    unit.own_program = bench.path().join("with-few");
+    fs::write(&unit.own_program, script).unwrap();
+    fs::set_permissions(&unit.own_program, fs::Permissions::from_mode(0o755)).unwrap();
+    unit.start().await.unwrap();
+    assert_eq!(bench.written("limit").await.trim(), "512");
+    unit.stop().await.unwrap();
 }
 
 #[tokio::test]
