@@ -1,10 +1,14 @@
 //! Which header lines pass, and which ones the balancer sets.
 
+use std::net::IpAddr;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 
+use crate::address_range::AddressRange;
+use crate::client_address::client_address;
 use crate::random::Random;
 
-/// Says who a request came through.
+/// Says whom a request came from.
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Says which scheme the visitor used.
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -19,10 +23,23 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// The end of the connection that a request came from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Origin<'one> {
+    /// Its address.
+    pub(crate) peer: IpAddr,
     /// Its address as a header value.
-    pub(crate) peer: &'one HeaderValue,
+    pub(crate) peer_text: &'one HeaderValue,
     /// Whether what it says about others is believed.
     pub(crate) is_trusted: bool,
+    /// Everybody who is believed so.
+    pub(crate) trusted: &'one [AddressRange],
+}
+
+/// What was learned from a request head.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// The request's id.
+    pub(crate) request_id: HeaderValue,
+    /// The visitor's address.
+    pub(crate) client: IpAddr,
 }
 
 /// Removes what is meant for one connection only (RFC 9110, 7.6.1), also what `Connection` names.
@@ -43,39 +60,45 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     remove_where(headers, is_hop_by_hop);
 }
 
-/// Makes a visitor's request head ready for an upstream; returns the request's id.
+/// Makes a visitor's request head ready for an upstream.
+///
+/// An upstream is told one address, the visitor's: it need not know which proxies there are.
 pub(crate) fn prepare_request(
     headers: &mut HeaderMap,
     origin: Origin<'_>,
     random: &mut Random,
-) -> HeaderValue {
+) -> Prepared {
     strip_hop_by_hop(headers);
-    if origin.is_trusted {
+    let (client, client_text) = if origin.is_trusted {
         remove_where(headers, is_never_taken);
+        let client = client_address(headers, origin.peer, origin.trusted);
+        // An address is always a valid header value.
+        let text = HeaderValue::from_str(&client.to_string());
+        (client, text.unwrap_or_else(|_error| origin.peer_text.clone()))
     } else {
         remove_where(headers, |name| is_never_taken(name) || is_claim(name));
-    }
+        (origin.peer, origin.peer_text.clone())
+    };
     let request_id = headers.get(X_REQUEST_ID).filter(|id| is_plain(id)).cloned();
     let request_id = request_id.unwrap_or_else(|| new_request_id(random));
     headers.insert(X_REQUEST_ID, request_id.clone());
-    let forwarded_for = match join_values(headers, &X_FORWARDED_FOR) {
-        Some(mut others) => {
-            others.extend_from_slice(b", ");
-            others.extend_from_slice(origin.peer.as_bytes());
-            HeaderValue::from_bytes(&others).unwrap_or_else(|_error| origin.peer.clone())
-        }
-        None => origin.peer.clone(),
-    };
-    headers.insert(X_FORWARDED_FOR, forwarded_for);
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
+    headers.insert(X_FORWARDED_FOR, client_text);
+    let scheme = forwarded_scheme(headers);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if !headers.contains_key(X_FORWARDED_HOST)
         && let Some(host) = headers.get(HOST).cloned()
     {
         headers.insert(X_FORWARDED_HOST, host);
     }
-    request_id
+    Prepared { request_id, client }
+}
+
+/// Returns the scheme that the visitor used, from what is left of the claims about it: a list has the
+/// visitor's end first.
+fn forwarded_scheme(headers: &HeaderMap) -> &'static str {
+    let told = headers.get(X_FORWARDED_PROTO).map(HeaderValue::as_bytes).unwrap_or_default();
+    let first = told.split(|byte| *byte == b',').next().unwrap_or_default();
+    if first.trim_ascii().eq_ignore_ascii_case(b"https") { "https" } else { "http" }
 }
 
 /// Makes a new request id.
@@ -101,33 +124,26 @@ fn is_hop_by_hop(name: &str) -> bool {
 }
 
 /// `Proxy` would become PHP's `HTTP_PROXY`; the body is read here, so `Expect` is met already; the
-/// fleet's own names are not for visitors.
+/// fleet's own names are not for visitors; and of what is said about a visitor only the three lines
+/// are known that [`is_claim`] names, whoever says it.
 fn is_never_taken(name: &str) -> bool {
-    name == "proxy" || name == "expect" || name.starts_with("x-flotilla-")
+    name == "proxy"
+        || name == "expect"
+        || name == "forwarded"
+        || name == "x-real-ip"
+        || name.starts_with("x-flotilla-")
+        || (name.starts_with("x-forwarded-") && !is_claim(name))
 }
 
-/// What a visitor could only claim about itself.
+/// What a visitor could only claim about itself, and a proxy knows.
 fn is_claim(name: &str) -> bool {
-    name == "forwarded"
-        || name == "x-real-ip"
-        || name == "x-request-id"
-        || name.starts_with("x-forwarded-")
+    matches!(name, "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-request-id")
 }
 
 fn is_plain(id: &HeaderValue) -> bool {
     let bytes = id.as_bytes();
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:=".contains(byte);
     !bytes.is_empty() && bytes.len() <= REQUEST_ID_BYTES_MAX && bytes.iter().all(is_plain)
-}
-
-fn join_values(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
-    let mut values = headers.get_all(name).iter();
-    let mut joined = values.next()?.as_bytes().to_vec();
-    for value in values {
-        joined.extend_from_slice(b", ");
-        joined.extend_from_slice(value.as_bytes());
-    }
-    Some(joined)
 }
 
 fn remove_where(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
@@ -162,9 +178,13 @@ mod tests {
 
     fn prepared(lines: &[(&'static str, &'static str)], is_trusted: bool) -> Vec<String> {
         let mut headers = map(lines);
-        let peer = HeaderValue::from_static("192.0.2.1");
-        let origin = Origin { peer: &peer, is_trusted };
-        let id = prepare_request(&mut headers, origin, &mut Random::from_seed(1));
+        let origin = Origin {
+            peer: "192.0.2.1".parse().unwrap(),
+            peer_text: &HeaderValue::from_static("192.0.2.1"),
+            is_trusted,
+            trusted: &["192.0.2.0/24".parse().unwrap()],
+        };
+        let id = prepare_request(&mut headers, origin, &mut Random::from_seed(1)).request_id;
         assert_eq!(headers.get(X_REQUEST_ID), Some(&id));
         if id.len() == 32 {
             headers.remove(X_REQUEST_ID);
@@ -214,25 +234,37 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_is_believed_and_added() {
+    fn a_trusted_proxy_is_believed_and_the_visitor_passed_on() {
         let lines = [
             ("host", "shop.example"),
             ("x-forwarded-for", "203.0.113.5"),
-            ("x-forwarded-for", "198.51.100.1"),
-            ("x-forwarded-proto", "https"),
+            ("x-forwarded-for", "198.51.100.1, 192.0.2.7"),
+            ("x-forwarded-proto", "HTTPS, http"),
             ("x-forwarded-host", "www.example"),
+            ("x-forwarded-ssl", "on"),
+            ("x-real-ip", "203.0.113.5"),
+            ("forwarded", "for=203.0.113.5"),
+            ("x-flotilla-hold", "1"),
             ("x-request-id", "chosen-1"),
         ];
         assert_eq!(
             prepared(&lines, true),
             [
                 "host: shop.example",
-                "x-forwarded-for: 203.0.113.5, 198.51.100.1, 192.0.2.1",
+                "x-forwarded-for: 198.51.100.1",
                 "x-forwarded-host: www.example",
                 "x-forwarded-proto: https",
                 "x-request-id: chosen-1",
             ]
         );
+    }
+
+    #[test]
+    fn only_https_is_https() {
+        for (told, scheme) in [("https", "https"), ("http", "http"), ("on", "http"), ("", "http")] {
+            let lines = prepared(&[("x-forwarded-proto", told)], true);
+            assert!(lines.contains(&format!("x-forwarded-proto: {scheme}")), "{told}: {lines:?}");
+        }
     }
 
     #[test]

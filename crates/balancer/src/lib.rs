@@ -13,6 +13,7 @@ mod address_range;
 mod admission;
 mod balancer;
 mod choice;
+mod client_address;
 mod clock;
 mod connection;
 mod control;

@@ -67,10 +67,17 @@ async fn pass_on(
 ) -> Result<Answer, Page> {
     let examined = examine(&mut head);
     let upgrade = upgrade_protocol(&head.headers);
-    let origin = Origin { peer: &visitor.peer_text, is_trusted: visitor.is_trusted };
-    record.request_id = prepare_request(&mut head.headers, origin, &mut lane.random.borrow_mut());
-    examined?;
     let options = &lane.shared.options;
+    let origin = Origin {
+        peer: visitor.peer,
+        peer_text: &visitor.peer_text,
+        is_trusted: visitor.is_trusted,
+        trusted: &options.trusted_proxies,
+    };
+    let prepared = prepare_request(&mut head.headers, origin, &mut lane.random.borrow_mut());
+    record.request_id = prepared.request_id;
+    record.client = prepared.client;
+    examined?;
     let body = RequestBody::read(body, visitor, &options.limits, &options.timeouts)
         .await
         .map_err(page_of)?;

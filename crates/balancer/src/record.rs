@@ -1,5 +1,6 @@
 //! What is noted of a request while it runs; when it is dropped, the request is over.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub(crate) struct Record {
     pub(crate) began: Instant,
     /// The request's id.
     pub(crate) request_id: HeaderValue,
+    /// Who asked; the other end of the connection, or whom a trusted proxy names.
+    pub(crate) client: IpAddr,
     method: Method,
     uri: Uri,
     /// The status of the answer.
@@ -44,6 +47,7 @@ impl Record {
     /// Begins the record of a request.
     pub(crate) fn begin(lane: Rc<Lane>, visitor: Rc<Visitor>, method: Method, uri: Uri) -> Self {
         Self {
+            client: visitor.peer,
             lane,
             visitor,
             began_wall: WallTime::now(),
@@ -75,7 +79,7 @@ impl Drop for Record {
         shared.access_log.note(Entry {
             began: self.began_wall,
             request_id: self.request_id.clone(),
-            client: self.visitor.peer,
+            client: self.client,
             method: self.method.clone(),
             uri: self.uri.clone(),
             status: self.status,

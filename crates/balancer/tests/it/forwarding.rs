@@ -58,9 +58,36 @@ async fn trusted_proxies_are_believed() {
             .header("x-request-id", "theirs-1")
     })
     .await;
-    assert_eq!(header(&told, "x-forwarded-for"), ["203.0.113.5, 127.0.0.1"]);
+    assert_eq!(header(&told, "x-forwarded-for"), ["203.0.113.5"]);
     assert_eq!(header(&told, "x-forwarded-proto"), ["https"]);
     assert_eq!(header(&told, "x-request-id"), ["theirs-1"]);
+}
+
+#[tokio::test]
+async fn the_visitor_behind_trusted_proxies_is_told_and_logged() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("access.log");
+    let site = Site::with(1, |options| {
+        options.trusted_proxies =
+            ["127.0.0.0/8", "10.0.0.0/8"].map(|range| range.parse().unwrap()).into();
+        options.access_log = Some(log.clone());
+    })
+    .await;
+    let told = told(&site, |request| {
+        request
+            .header("x-forwarded-for", "192.0.2.66, 2001:db8::7")
+            .header("x-forwarded-for", "10.1.2.3")
+            .header("forwarded", "for=192.0.2.66")
+            .header("x-real-ip", "192.0.2.66")
+    })
+    .await;
+    assert_eq!(header(&told, "x-forwarded-for"), ["2001:db8::7"]);
+    for name in ["forwarded", "x-real-ip"] {
+        assert!(header(&told, name).is_empty(), "{name}");
+    }
+    site.stop().await;
+    let line: Value = serde_json::from_str(&std::fs::read_to_string(&log).unwrap()).unwrap();
+    assert_eq!(line["client"], "2001:db8::7");
 }
 
 #[tokio::test]
