@@ -62,7 +62,7 @@ pub(crate) struct Applicant<'one> {
     pub(crate) lane: &'one Rc<Lane>,
     /// Its connection.
     pub(crate) visitor: &'one Visitor,
-    /// Whether a hold lets it pass.
+    /// Whether a file most likely answers it, so that a hold lets it pass.
     pub(crate) is_static: bool,
     /// Upstreams where it failed already.
     pub(crate) avoided: Vec<Rc<LaneUpstream>>,

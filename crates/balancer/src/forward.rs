@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use flotilla_core::table::{HELD_HEADER, HOLD_HEADER};
 use flotilla_host::open_files::is_local_shortage;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -66,10 +67,11 @@ pub(crate) async fn forward(
         request.headers_mut().insert(UPGRADE, protocol);
     }
     let is_repeatable = is_repeatable(request.method()) && !is_upgrade;
+    let may_be_file = is_repeatable && request.body().again().is_some();
     let mut applicant = Applicant {
         lane,
         visitor,
-        is_static: is_repeatable && paths::is_static(request.uri().path()),
+        is_static: may_be_file && paths::is_static(request.uri().path()),
         avoided: Vec::new(),
         held: Duration::ZERO,
         held_since: None,
@@ -80,11 +82,18 @@ pub(crate) async fn forward(
         let in_flight = admitted.inspect_err(|page| count_refusal(lane, *page))?;
         record.upstream = Some(Arc::clone(&in_flight.upstream.state));
         record.release.clone_from(&in_flight.routes.routes.release);
+        let is_under_hold = mark_hold(&mut request, &in_flight);
         let has_more = record.retries < lane.shared.options.retries.attempts_max;
-        let copy = if is_repeatable && has_more { copy(&request) } else { None };
+        let copy = if is_repeatable && (has_more || is_under_hold) { copy(&request) } else { None };
         // The other kept connections may be as dead as the one that broke.
         let may_reuse = is_repeatable && record.retries == 0;
         let failed = match attempt(lane, visitor, &in_flight, request, may_reuse).await {
+            Ok((response, _)) if is_under_hold && is_held(&response) => {
+                // No file answers it, so it waits with the others.
+                applicant.is_static = false;
+                request = copy.ok_or(Page::Held)?;
+                continue;
+            }
             Ok((response, exchange)) => {
                 return finish(response, exchange, in_flight, visitor, is_upgrade).await;
             }
@@ -103,12 +112,7 @@ pub(crate) async fn forward(
         match next {
             Some(next) if has_more && take_retry(lane) => request = next,
             _ => {
-                // Anything else is the visitor's fault, or this machine's.
-                if let Some(release) = &in_flight.routes.routes.release
-                    && matches!(failed.page, Page::BadGateway | Page::GatewayTimeout)
-                {
-                    release.count_none();
-                }
+                count_none(&in_flight, failed.page);
                 return Err(failed.page);
             }
         }
@@ -116,10 +120,37 @@ pub(crate) async fn forward(
     }
 }
 
+/// Tells the slot when there is a hold; returns whether there is.
+fn mark_hold(request: &mut Request<RequestBody>, in_flight: &InFlight) -> bool {
+    let is_under_hold = in_flight.routes.routes.hold().is_some();
+    if is_under_hold {
+        request.headers_mut().insert(HOLD_HEADER, HeaderValue::from_static("1"));
+    } else {
+        request.headers_mut().remove(HOLD_HEADER);
+    }
+    is_under_hold
+}
+
+/// Returns whether the slot did not run PHP because of the hold.
+fn is_held(response: &Response<Incoming>) -> bool {
+    response.status() == StatusCode::SERVICE_UNAVAILABLE
+        && response.headers().contains_key(HELD_HEADER)
+}
+
 /// A request that a full fleet turned away is an error of the release that made it full.
 fn count_refusal(lane: &Lane, page: Page) {
     if page == Page::Unavailable
         && let Some(release) = &lane.routes().routes.release
+    {
+        release.count_none();
+    }
+}
+
+/// A request that failed for good is an error of the release; other pages are the visitor's fault or
+/// this machine's.
+fn count_none(in_flight: &InFlight, page: Page) {
+    if matches!(page, Page::BadGateway | Page::GatewayTimeout)
+        && let Some(release) = &in_flight.routes.routes.release
     {
         release.count_none();
     }

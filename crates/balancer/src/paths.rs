@@ -21,7 +21,8 @@ pub(crate) fn is_internal(path: &str) -> bool {
     decoded.split(|byte| *byte == b'/').any(|segment| segment == b".flotilla")
 }
 
-/// Returns whether a file most likely answers the path, so that a hold need not stop it.
+/// Returns whether a file most likely answers the path, so that a hold need not stop it. When there is
+/// no such file, PHP answers; only the slot's nginx can tell.
 pub(crate) fn is_static(path: &str) -> bool {
     let decoded = decode(path);
     let mut segments = decoded.split(|byte| *byte == b'/');

@@ -19,6 +19,12 @@ pub const HEALTH_PATH: &str = "/.flotilla/health";
 /// The response header that names the revision that made a response.
 pub const REVISION_HEADER: &str = "x-flotilla-revision";
 
+/// The request header by which the balancer tells a slot that there is a hold: files are served, but
+/// nothing may run.
+pub const HOLD_HEADER: &str = "x-flotilla-hold";
+/// The response header by which a slot tells that it would have had to run PHP, and did not.
+pub const HELD_HEADER: &str = "x-flotilla-held";
+
 /// One slot of one instance that may serve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upstream {

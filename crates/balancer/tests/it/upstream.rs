@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use flotilla_core::id::InstanceName;
 use flotilla_core::slot::SlotName;
-use flotilla_core::table::{HEALTH_PATH, REVISION_HEADER, Upstream};
+use flotilla_core::table::{HEALTH_PATH, HELD_HEADER, HOLD_HEADER, REVISION_HEADER, Upstream};
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
@@ -27,6 +27,9 @@ use tokio::task::JoinSet;
 
 /// Size of one piece of a body whose length is not told.
 pub(crate) const CHUNK_BYTES: usize = 16 * 1024;
+
+/// The one path that stands for a file: it is answered under a hold.
+pub(crate) const FILE: &str = "/wp-content/style.css";
 
 /// What the server does with a request that is not a health check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,7 @@ struct State {
     hits: AtomicU64,
     connections: AtomicU64,
     seen: Mutex<Vec<String>>,
+    ran: Mutex<Vec<String>>,
 }
 
 /// The server; it stops when this is dropped.
@@ -73,6 +77,7 @@ impl TestUpstream {
             hits: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             seen: Mutex::default(),
+            ran: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&state)));
@@ -112,6 +117,11 @@ impl TestUpstream {
     /// Returns method and path of each request.
     pub(crate) fn seen(&self) -> Vec<String> {
         self.state.seen.lock().unwrap().clone()
+    }
+
+    /// Returns method and path of each request that a hold did not keep from running.
+    pub(crate) fn ran(&self) -> Vec<String> {
+        self.state.ran.lock().unwrap().clone()
     }
 
     /// Stops it; its port refuses connections from then on.
@@ -162,10 +172,16 @@ impl State {
         }
         self.hits.fetch_add(1, Ordering::SeqCst);
         let line = format!("{} {}", request.method(), request.uri());
-        self.seen.lock().unwrap().push(line);
+        self.seen.lock().unwrap().push(line.clone());
         let mut behaviours = self.behaviour.subscribe();
         let behaviour =
             *behaviours.wait_for(|behaviour| *behaviour != Behaviour::Hang).await.unwrap();
+        if request.headers().contains_key(HOLD_HEADER) && request.uri().path() != FILE {
+            let mut response = empty(503);
+            response.headers_mut().insert(HELD_HEADER, HeaderValue::from_static("1"));
+            return Ok(response);
+        }
+        self.ran.lock().unwrap().push(line);
         let mut response = match behaviour {
             Behaviour::Reset => {
                 // Reading all of it makes sure that the sender has sent all of it.

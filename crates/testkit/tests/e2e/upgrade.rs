@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use flotilla_core::deploy::Outcome;
+use flotilla_core::table::{HELD_HEADER, HOLD_HEADER};
 use flotilla_testkit::code::Clone;
 use flotilla_testkit::exchange::tally;
 use flotilla_testkit::fleet::{Fleet, Settings, record};
@@ -14,11 +15,12 @@ use reqwest::Method;
 
 use crate::assert_unnoticed;
 
-/// Tells the database's own version, and how often it was upgraded.
+/// Tells the database's own version, how often it was upgraded, and who asks.
 const TELLER: &str = "<?php
 add_action('wp_upgrade', function () { update_option('test_upgrades', 1 + (int) get_option('test_upgrades')); });
 add_action('send_headers', function () {
 	header('X-Db-Version: ' . get_option('db_version'));
+	header('X-Remote-Addr: ' . $_SERVER['REMOTE_ADDR']);
 	header('X-Upgrades: ' . (int) get_option('test_upgrades'));
 });
 ";
@@ -41,13 +43,18 @@ async fn told(fleet: &Fleet) -> (u64, u64) {
 #[tokio::test]
 async fn a_database_upgrade_is_held_done_once_and_not_undone_by_accident() {
     let newer = wordpress(Version::Newer).await.unwrap();
-    let settings = Settings::new("upgrade").instances(2).set("deploy", "verify_window", "'2s'");
+    let settings = Settings::new("upgrade")
+        .instances(2)
+        .set("deploy", "verify_window", "'2s'")
+        .set("balancer", "trusted_proxies", "['127.0.0.0/8']");
     let fleet = Fleet::start(settings).await.unwrap();
     let code = fleet.clone_code().await.unwrap();
     let old = code.publish("Teller", |code| code.set_plugin("teller", TELLER)).await.unwrap();
     fleet.deploy_well(&old).await.unwrap();
     let before = fleet.status().await.unwrap().release.unwrap().db_version.unwrap();
     assert_eq!(told(&fleet).await, (before, 0));
+    php_is_told_the_visitor_behind_the_proxies(&fleet).await;
+    a_slot_that_is_told_of_a_hold_runs_nothing(&fleet).await;
 
     let load = Load::start(&fleet, "upgrade", &Plan::default()).unwrap();
     load.more(30).await.unwrap();
@@ -72,6 +79,31 @@ async fn a_database_upgrade_is_held_done_once_and_not_undone_by_accident() {
     assert!(log.contains("phase=\"holding\"") && log.contains("phase=\"upgrading\""), "{log}");
 
     the_way_back_is_refused(&fleet, &old, before, after).await;
+}
+
+async fn php_is_told_the_visitor_behind_the_proxies(fleet: &Fleet) {
+    let request = fleet.visit(fleet.address().unwrap(), Method::GET, "/").unwrap();
+    let hops = "192.0.2.66, 2001:db8::7, 127.0.0.9";
+    let response = request.header("x-forwarded-for", hops).send().await.unwrap();
+    assert_eq!(response.headers()["x-remote-addr"], "2001:db8::7");
+}
+
+async fn a_slot_that_is_told_of_a_hold_runs_nothing(fleet: &Fleet) {
+    let (_, slot) = fleet.slots_in_service().await.unwrap().pop_first().unwrap();
+    for (path, is_file) in [
+        ("/wp-includes/css/buttons.css", true),
+        ("/", false),
+        ("/favicon.ico", false),
+        ("/missing.png", false),
+        ("/missing.zip", false),
+        ("/index.php/a.css", false),
+    ] {
+        let request = fleet.visit(slot, Method::GET, path).unwrap();
+        let response = request.header(HOLD_HEADER, "1").send().await.unwrap();
+        let is_held = response.status() == 503 && response.headers().contains_key(HELD_HEADER);
+        assert_eq!((response.status() == 200, is_held), (is_file, !is_file), "{path}");
+        assert!(!response.headers().contains_key("x-upgrades"), "{path} ran");
+    }
 }
 
 async fn the_way_back_is_refused(fleet: &Fleet, old: &str, before: u64, after: u64) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use flotilla_core::id::{InstanceName, Revision};
 use flotilla_core::slot::SlotName;
-use flotilla_core::table::{BalancerStatus, ReleaseStatus, Table, UpstreamStatus};
+use flotilla_core::table::{BalancerStatus, Hold, ReleaseStatus, Table, UpstreamStatus};
 
 use super::agent::Content;
 use super::site::{Quality, quality};
@@ -27,6 +27,8 @@ impl Place {
 #[derive(Debug, Clone)]
 pub(super) struct Exchange {
     pub(super) is_php: bool,
+    /// The balancer takes it for a file; if it is none, only the slot can tell.
+    looks_like_file: bool,
     /// The latest change of release that a response had shown somebody when this began.
     pub(super) era_before: u64,
     /// Where it runs; `None` while it is held.
@@ -183,20 +185,26 @@ impl World {
             return;
         }
         let number = self.number();
+        let is_php = self.random.chance(800);
         let request = Exchange {
-            is_php: self.random.chance(800),
+            is_php,
+            looks_like_file: !is_php || self.random.chance(100),
             era_before: self.checker.era_shown,
             place: None,
             revision: None,
             era: 0,
             is_orphan: false,
         };
-        let hold = self.balancer.table.hold.filter(|_| request.is_php);
+        let looks_like_file = request.looks_like_file;
         self.requests.insert(number, request);
-        match hold {
-            Some(hold) => self.after(hold.limit_millis, Event::HoldEnds { request: number }),
-            None => self.route(number),
+        match self.balancer.table.hold {
+            Some(hold) if !looks_like_file => self.hold_back(number, hold),
+            _ => self.route(number),
         }
+    }
+
+    fn hold_back(&mut self, number: u64, hold: Hold) {
+        self.after(hold.limit_millis, Event::HoldEnds { request: number });
     }
 
     fn let_go(&mut self) {
@@ -246,6 +254,13 @@ impl World {
         let duration = self.duration();
         let table = &self.balancer.table;
         let (revision, version) = (table.revision.clone(), table.version);
+        if let Some(hold) = table.hold
+            && self.requests.get(&number).is_some_and(|one| one.is_php)
+        {
+            // There is no such file: the slot has been told of the hold and runs nothing.
+            self.hold_back(number, hold);
+            return;
+        }
         let era = self.checker.era(version);
         let Some(request) = self.requests.get_mut(&number) else { return };
         request.place = Some(place.clone());
