@@ -16,6 +16,22 @@ use crate::lane::Lane;
 use crate::lane_routes::{LaneRoutes, LaneUpstream};
 use crate::metrics::count;
 use crate::page::Page;
+use crate::worker_place::WorkerPlace;
+
+/// How much further than pages what looks like a file may go: such requests occupy a worker for as
+/// long as it takes to see that a file answers, and there may be none.
+const FILE_BUSY_FACTOR: u64 = 2;
+
+/// What a request needs of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A PHP worker, at once.
+    Worker,
+    /// Most likely only a file; a hold lets it pass.
+    File,
+    /// A PHP worker when the rest of its body has come; until then nginx collects it.
+    Upload,
+}
 
 /// A request that an upstream was chosen for, counted as in flight until this is dropped.
 #[derive(Debug)]
@@ -25,6 +41,8 @@ pub(crate) struct InFlight {
     pub(crate) upstream: Rc<LaneUpstream>,
     /// The routes it was chosen from.
     pub(crate) routes: Rc<LaneRoutes>,
+    /// Its place among those that may occupy a PHP worker.
+    pub(crate) place: Rc<WorkerPlace>,
 }
 
 impl InFlight {
@@ -49,9 +67,9 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.upstream.state.in_flight.fetch_sub(1, Ordering::SeqCst);
-        if self.lane.shared.queued.load(Ordering::SeqCst) > 0 {
-            self.lane.shared.room.notify_one();
-        }
+        // The visitor's connection knows the place as well, and stays.
+        self.place.give_back();
+        self.lane.shared.tell_room();
     }
 }
 
@@ -62,8 +80,8 @@ pub(crate) struct Applicant<'one> {
     pub(crate) lane: &'one Rc<Lane>,
     /// Its connection.
     pub(crate) visitor: &'one Visitor,
-    /// Whether a file most likely answers it, so that a hold lets it pass.
-    pub(crate) is_static: bool,
+    /// What it needs.
+    pub(crate) need: Need,
     /// Upstreams where it failed already.
     pub(crate) avoided: Vec<Rc<LaneUpstream>>,
     /// How long a hold stopped it.
@@ -90,11 +108,13 @@ impl Applicant<'_> {
             if routes.upstreams.is_empty() {
                 return Err(Page::Unavailable);
             }
-            if let (Some(limit), false) = (routes.routes.hold(), self.is_static) {
+            if let (Some(limit), false) = (routes.routes.hold(), self.need == Need::File) {
                 self.wait_for_release(routes.version(), limit).await?;
                 continue;
             }
-            if ticket.is_none() && shared.queued.load(Ordering::SeqCst) == 0 {
+            // Only those that need a worker wait behind each other.
+            let is_first = self.need != Need::Worker || shared.queued.load(Ordering::SeqCst) == 0;
+            if ticket.is_none() && is_first {
                 match self.attempt(&routes) {
                     Attempt::Taken(in_flight) => return Ok(in_flight),
                     Attempt::Outdated => continue,
@@ -126,22 +146,22 @@ impl Applicant<'_> {
 
     fn attempt(&self, routes: &Rc<LaneRoutes>) -> Attempt {
         let shared = &self.lane.shared;
-        let per_worker = u64::from(shared.options.limits.in_flight_per_worker.max(1));
+        let in_flight_max = shared.options.limits.in_flight_max;
         let load = |index: usize| match routes.upstreams.get(index) {
-            Some(upstream) => Load {
-                is_usable: upstream.state.is_usable(),
-                is_avoided: self.avoided.iter().any(|one| Arc::ptr_eq(&one.state, &upstream.state)),
-                in_flight: upstream.state.in_flight.load(Ordering::Relaxed),
-                workers_max: upstream.state.workers_max(),
-                in_flight_max: u64::from(upstream.state.workers_max()) * per_worker,
-            },
-            None => Load {
-                is_usable: false,
-                is_avoided: true,
-                in_flight: 0,
-                workers_max: 1,
-                in_flight_max: 0,
-            },
+            Some(upstream) => {
+                let busy = upstream.state.busy.load(Ordering::Relaxed);
+                let in_flight = upstream.state.in_flight.load(Ordering::Relaxed);
+                Load {
+                    is_usable: upstream.state.is_usable(),
+                    is_avoided: self.is_avoided(upstream),
+                    busy,
+                    workers_max: upstream.state.workers_max(),
+                    is_full: in_flight >= in_flight_max || busy >= self.busy_max(upstream),
+                }
+            }
+            None => {
+                Load { is_usable: false, is_avoided: true, busy: 0, workers_max: 1, is_full: true }
+            }
         };
         let ignore_health = routes.routes.is_fail_static.load(Ordering::Relaxed);
         let mut random = self.lane.random.borrow_mut();
@@ -149,22 +169,40 @@ impl Applicant<'_> {
         let Some(upstream) = chosen.and_then(|index| routes.upstreams.get(index)) else {
             return Attempt::Full;
         };
-        let limit = u64::from(upstream.state.workers_max()) * per_worker;
         let before = upstream.state.in_flight.fetch_add(1, Ordering::SeqCst);
+        let place = WorkerPlace::new(Rc::clone(self.lane), Arc::clone(&upstream.state));
         let in_flight = InFlight {
             lane: Rc::clone(self.lane),
             upstream: Rc::clone(upstream),
             routes: Rc::clone(routes),
+            place: Rc::new(place),
         };
         // Whoever published a newer table may have read the count before it rose; see
         // `Shared::version`.
         if shared.version() != routes.version() {
             return Attempt::Outdated;
         }
-        if before >= limit {
+        let has_place =
+            self.need == Need::Upload || in_flight.place.take_below(self.busy_max(upstream));
+        if before >= in_flight_max || !has_place {
             return Attempt::Full;
         }
         Attempt::Taken(in_flight)
+    }
+
+    fn is_avoided(&self, upstream: &LaneUpstream) -> bool {
+        self.avoided.iter().any(|one| Arc::ptr_eq(&one.state, &upstream.state))
+    }
+
+    /// Returns how many requests may be busy on an upstream for this one to be let in.
+    fn busy_max(&self, upstream: &LaneUpstream) -> u64 {
+        let per_worker = u64::from(self.lane.shared.options.limits.busy_per_worker.max(1));
+        let busy_max = u64::from(upstream.state.workers_max()) * per_worker;
+        match self.need {
+            Need::Worker => busy_max,
+            Need::File => busy_max * FILE_BUSY_FACTOR,
+            Need::Upload => u64::MAX,
+        }
     }
 
     /// Waits until a newer table than the one with the hold is in service.

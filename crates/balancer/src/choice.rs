@@ -9,23 +9,22 @@ pub(crate) struct Load {
     pub(crate) is_usable: bool,
     /// Whether this request failed there already.
     pub(crate) is_avoided: bool,
-    /// Requests in flight.
-    pub(crate) in_flight: u64,
+    /// Requests that may occupy a worker.
+    pub(crate) busy: u64,
     /// Requests it works on at a time, at least one.
     pub(crate) workers_max: u32,
-    /// Requests in flight at most.
-    pub(crate) in_flight_max: u64,
+    /// Whether there is no room for one more.
+    pub(crate) is_full: bool,
 }
 
 impl Load {
-    const fn is_full(&self) -> bool {
-        self.in_flight >= self.in_flight_max
-    }
-
-    /// Compares the share of workers that is taken, without dividing.
+    /// Compares the share of workers that is taken, without dividing; what is full is heavier than all.
     fn is_lighter_than(&self, other: &Self) -> bool {
-        u128::from(self.in_flight) * u128::from(other.workers_max)
-            < u128::from(other.in_flight) * u128::from(self.workers_max)
+        if self.is_full != other.is_full {
+            return other.is_full;
+        }
+        u128::from(self.busy) * u128::from(other.workers_max)
+            < u128::from(other.busy) * u128::from(self.workers_max)
     }
 }
 
@@ -55,7 +54,7 @@ pub(crate) fn choose(
             }
         }
         if let Some((index, one)) = best {
-            return (!one.is_full()).then_some(index);
+            return (!one.is_full).then_some(index);
         }
     }
     None
@@ -74,7 +73,7 @@ fn pick_two(
     };
     let (one, other) = (load(first)?, load(second)?);
     let (index, chosen) = if other.is_lighter_than(&one) { (second, other) } else { (first, one) };
-    (!chosen.is_full()).then_some(index)
+    (!chosen.is_full).then_some(index)
 }
 
 #[cfg(test)]
@@ -82,7 +81,7 @@ mod tests {
     use super::*;
 
     const FREE: Load =
-        Load { is_usable: true, is_avoided: false, in_flight: 0, workers_max: 2, in_flight_max: 8 };
+        Load { is_usable: true, is_avoided: false, busy: 0, workers_max: 2, is_full: false };
 
     fn shares(loads: &[Load], ignore_health: bool) -> Vec<usize> {
         let mut random = Random::from_seed(42);
@@ -102,8 +101,8 @@ mod tests {
 
     #[test]
     fn the_most_loaded_gets_nothing_and_load_is_relative_to_workers() {
-        let busy = Load { in_flight: 3, ..FREE };
-        let big = Load { in_flight: 4, workers_max: 8, ..FREE };
+        let busy = Load { busy: 3, ..FREE };
+        let big = Load { busy: 4, workers_max: 8, ..FREE };
         let counts = shares(&[busy, big, FREE], false);
         assert_eq!(counts[0], 0);
         assert!(counts[1] > 0 && counts[2] > counts[1]);
@@ -121,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_full_upstream_is_passed_over_and_a_full_fleet_yields_none() {
-        let full = Load { in_flight: 8, ..FREE };
+        let full = Load { is_full: true, ..FREE };
         assert_eq!(shares(&[full, FREE], false), [0, 1000]);
         assert_eq!(shares(&[full, full], false), [0, 0]);
         let bad = Load { is_usable: false, ..FREE };

@@ -13,17 +13,19 @@ use http::HeaderValue;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::lane::Lane;
 use crate::metrics::{add, count};
-use crate::options::Timeouts;
+use crate::options::{Options, Timeouts};
 use crate::proxy;
 use crate::request_body::BodyFailure;
 use crate::socket::{Traffic, WatchedStream};
 use crate::upgrade::Tunnel;
+use crate::worker_place::WorkerPlace;
 
 /// What is going on on the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,11 @@ pub(crate) struct Visitor {
     pub(crate) has_body: Cell<bool>,
     /// Set when both sides have agreed to leave HTTP.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
+    /// The present request's place among those that may occupy a PHP worker.
+    place: RefCell<Option<Rc<WorkerPlace>>>,
+    /// Set while a part of the present request's body is still to come.
+    is_body_coming: Cell<bool>,
+    bytes_per_second_min: u64,
     traffic: Rc<Traffic>,
     phase: Cell<Phase>,
     deadline: Cell<Instant>,
@@ -67,7 +74,7 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    fn new(peer: IpAddr, is_trusted: bool, timeouts: &Timeouts) -> Self {
+    fn new(peer: IpAddr, is_trusted: bool, options: &Options) -> Self {
         // An address is always a valid header value.
         let peer_text = HeaderValue::from_str(&peer.to_string());
         Self {
@@ -77,9 +84,12 @@ impl Visitor {
             body_failure: Cell::new(None),
             has_body: Cell::new(false),
             tunnel: RefCell::new(None),
+            place: RefCell::default(),
+            is_body_coming: Cell::new(false),
+            bytes_per_second_min: options.limits.visitor_bytes_per_second_min,
             traffic: Rc::default(),
             phase: Cell::new(Phase::Idle),
-            deadline: Cell::new(Instant::now() + timeouts.request_head),
+            deadline: Cell::new(Instant::now() + options.timeouts.request_head),
             extends_by: Cell::new(None),
             moved_bytes: Cell::new(0),
             read_mark: Cell::new(0),
@@ -91,6 +101,7 @@ impl Visitor {
     pub(crate) fn begin_service(&self) {
         self.phase.set(Phase::Service);
         self.body_failure.set(None);
+        self.is_body_coming.set(false);
         self.is_due.set(false);
         self.extends_by.set(None);
     }
@@ -101,6 +112,45 @@ impl Visitor {
         self.extends_by.set(Some(idle));
         self.moved_bytes.set(self.traffic.all_bytes());
         self.deadline.set(now + idle);
+    }
+
+    /// Remembers the place of the present request, wherever it was admitted last.
+    pub(crate) fn take_place(&self, place: &Rc<WorkerPlace>) {
+        self.place.replace(Some(Rc::clone(place)));
+    }
+
+    /// Notes that a part of the request body is sent on while it comes.
+    pub(crate) fn expect_body(&self) {
+        self.is_body_coming.set(true);
+    }
+
+    /// Returns whether a part of the request body is still to come.
+    pub(crate) const fn is_body_coming(&self) -> bool {
+        self.is_body_coming.get()
+    }
+
+    /// Notes that the end of the request body is on its way: now PHP begins, and it is PHP's time.
+    pub(crate) fn note_body_sent(&self) {
+        if !self.is_body_coming.replace(false) {
+            return;
+        }
+        if let Some(place) = &*self.place.borrow() {
+            place.take();
+        }
+        if let (Phase::Service, Some(limit)) = (self.phase.get(), self.extends_by.take()) {
+            self.deadline.set(Instant::now() + limit);
+        }
+    }
+
+    /// Gives the place back when the visitor does not take the response as fast as it comes: from then
+    /// on the slot's nginx keeps what PHP makes.
+    fn settle_place(&self) {
+        if self.phase.get() == Phase::Response
+            && self.traffic.is_write_blocked.get()
+            && let Some(place) = self.place.take()
+        {
+            place.give_back();
+        }
     }
 
     /// Notes that the request is over.
@@ -159,17 +209,32 @@ impl Visitor {
         }
     }
 
+    /// Returns how many bytes must move in a time to get as much time again.
+    fn bytes_wanted(&self, time: Duration) -> u64 {
+        let is_visitors_turn = match self.phase.get() {
+            Phase::Service => self.is_body_coming.get(),
+            Phase::Idle | Phase::Head | Phase::Response => self.traffic.is_write_blocked.get(),
+        };
+        if !is_visitors_turn {
+            return 1;
+        }
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        (self.bytes_per_second_min.saturating_mul(millis) / 1000).max(1)
+    }
+
     /// Handles a timer that has run out; returns when to look again, or `None` to give up.
     fn handle_timer(&self) -> Option<Instant> {
         let now = Instant::now();
         if self.deadline.get() > now {
             return Some(self.deadline.get());
         }
-        let has_moved =
-            self.moved_bytes.replace(self.traffic.all_bytes()) != self.traffic.all_bytes();
+        let all_bytes = self.traffic.all_bytes();
+        let moved = all_bytes - self.moved_bytes.replace(all_bytes);
         // Between requests only the end of a response that is still being taken buys time.
-        let may_extend = self.phase.get() != Phase::Idle || self.traffic.is_write_blocked.get();
-        if let (true, Some(more)) = (has_moved && may_extend, self.extends_by.get()) {
+        let is_blocked = self.traffic.is_write_blocked.get();
+        let may_extend = self.phase.get() != Phase::Idle || is_blocked;
+        let more = self.extends_by.get().filter(|more| moved >= self.bytes_wanted(*more));
+        if let (true, Some(more)) = (may_extend, more) {
             self.deadline.set(now + more);
             return Some(now + more);
         }
@@ -188,6 +253,10 @@ impl Visitor {
 const LINGER_LIMIT: Duration = Duration::from_secs(5);
 const LINGER_BUFFER_BYTES: usize = 16 * 1024;
 
+/// Bytes that the kernel takes ahead of what the network does. More would hide for minutes whether a
+/// slow visitor takes anything.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// Stands for "no deadline": a wait that has one sets it.
 const FAR: Duration = Duration::from_secs(3600);
 
@@ -196,7 +265,9 @@ pub(crate) async fn serve(lane: Rc<Lane>, stream: TcpStream, peer: SocketAddr) {
     let options = &lane.shared.options;
     let peer = peer.ip().to_canonical();
     let is_trusted = options.trusted_proxies.iter().any(|range| range.contains(peer));
-    let visitor = Rc::new(Visitor::new(peer, is_trusted, &options.timeouts));
+    let visitor = Rc::new(Visitor::new(peer, is_trusted, options));
+    // A socket that is already closed refuses this; the next read tells.
+    drop(SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX));
     let io = TokioIo::new(WatchedStream::new(stream, Rc::clone(&visitor.traffic)));
     let service = {
         let (lane, visitor) = (Rc::clone(&lane), Rc::clone(&visitor));
@@ -224,6 +295,7 @@ pub(crate) async fn serve(lane: Rc<Lane>, stream: TcpStream, peer: SocketAddr) {
         }
         let outcome = Pin::new(&mut connection).poll(context);
         visitor.notice_head(&options.timeouts);
+        visitor.settle_place();
         if outcome.is_pending() && visitor.deadline.get() < armed {
             armed = visitor.deadline.get();
             timer.as_mut().reset(armed);

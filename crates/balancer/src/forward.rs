@@ -14,7 +14,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
-use crate::admission::{Applicant, InFlight};
+use crate::admission::{Applicant, InFlight, Need};
 use crate::connection::Visitor;
 use crate::exchange::{Exchange, SendError};
 use crate::headers::strip_hop_by_hop;
@@ -67,11 +67,10 @@ pub(crate) async fn forward(
         request.headers_mut().insert(UPGRADE, protocol);
     }
     let is_repeatable = is_repeatable(request.method()) && !is_upgrade;
-    let may_be_file = is_repeatable && request.body().again().is_some();
     let mut applicant = Applicant {
         lane,
         visitor,
-        is_static: may_be_file && paths::is_static(request.uri().path()),
+        need: need_of(&request, is_repeatable),
         avoided: Vec::new(),
         held: Duration::ZERO,
         held_since: None,
@@ -80,6 +79,7 @@ pub(crate) async fn forward(
         let admitted = applicant.admit().await;
         record.held = applicant.held;
         let in_flight = admitted.inspect_err(|page| count_refusal(lane, *page))?;
+        visitor.take_place(&in_flight.place);
         record.upstream = Some(Arc::clone(&in_flight.upstream.state));
         record.release.clone_from(&in_flight.routes.routes.release);
         let is_under_hold = mark_hold(&mut request, &in_flight);
@@ -90,11 +90,14 @@ pub(crate) async fn forward(
         let failed = match attempt(lane, visitor, &in_flight, request, may_reuse).await {
             Ok((response, _)) if is_under_hold && is_held(&response) => {
                 // No file answers it, so it waits with the others.
-                applicant.is_static = false;
+                applicant.need = Need::Worker;
                 request = copy.ok_or(Page::Held)?;
                 continue;
             }
             Ok((response, exchange)) => {
+                if applicant.need == Need::File {
+                    in_flight.place.give_back();
+                }
                 return finish(response, exchange, in_flight, visitor, is_upgrade).await;
             }
             Err(failed) => failed,
@@ -117,6 +120,16 @@ pub(crate) async fn forward(
             }
         }
         record.retries += 1;
+    }
+}
+
+fn need_of(request: &Request<RequestBody>, is_repeatable: bool) -> Need {
+    if !request.body().is_whole() {
+        Need::Upload
+    } else if is_repeatable && paths::is_static(request.uri().path()) {
+        Need::File
+    } else {
+        Need::Worker
     }
 }
 
@@ -224,8 +237,9 @@ async fn attempt(
                 return Err(broken(visitor, is_fresh));
             }
             Err(_elapsed) => {
+                let is_coming = visitor.is_body_coming();
                 return Err(Failed {
-                    page: Page::GatewayTimeout,
+                    page: if is_coming { Page::RequestTimeout } else { Page::GatewayTimeout },
                     unsent: None,
                     is_upstream_at_fault: false,
                     may_repeat: false,

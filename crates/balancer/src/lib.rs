@@ -41,6 +41,7 @@ mod shared;
 mod socket;
 mod state_file;
 mod upgrade;
+mod worker_place;
 
 pub use address_range::{AddressRange, AddressRangeError};
 pub use balancer::{Balancer, Drained, start};

@@ -159,6 +159,7 @@ fn render_upstreams(shared: &Shared, text: &mut String) -> std::fmt::Result {
         )?;
         writeln!(text, "flotilla_balancer_upstream_healthy_state{{{labels}}} {healthy}")?;
     }
+    writeln!(text, "# TYPE flotilla_balancer_upstream_busy_requests gauge")?;
     writeln!(text, "# TYPE flotilla_balancer_upstream_requests_total counter")?;
     writeln!(text, "# TYPE flotilla_balancer_upstream_failures_total counter")?;
     for one in &shared.routes().upstreams {
@@ -167,6 +168,8 @@ fn render_upstreams(shared: &Shared, text: &mut String) -> std::fmt::Result {
             one.requests_total.load(Ordering::Relaxed),
             one.failures_total.load(Ordering::Relaxed),
         );
+        let busy = one.busy.load(Ordering::Relaxed);
+        writeln!(text, "flotilla_balancer_upstream_busy_requests{{{labels}}} {busy}")?;
         writeln!(text, "flotilla_balancer_upstream_requests_total{{{labels}}} {requests}")?;
         writeln!(text, "flotilla_balancer_upstream_failures_total{{{labels}}} {failures}")?;
     }

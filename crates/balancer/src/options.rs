@@ -74,14 +74,29 @@ pub struct Limits {
     /// Open visitor connections per thread; more wait in the kernel's queue. Fewer when the process
     /// may not open so many files.
     pub connections_per_thread_max: usize,
-    /// Requests in flight to one upstream, as a multiple of its PHP workers.
-    pub in_flight_per_worker: u32,
+    /// Requests that may occupy a PHP worker of one upstream, as a multiple of its workers. What looks
+    /// like a file may go up to twice as far, so that pages which hang do not stop files.
+    pub busy_per_worker: u32,
+    /// Requests in flight to one upstream, also those of slow visitors, which occupy no PHP worker. Its
+    /// nginx and php-fpm must have room for them (`worker_connections`, `listen.backlog`).
+    pub in_flight_max: u64,
+    /// Bytes in a second that a visitor must send of a request body, or take of a response, as long as
+    /// nobody but the visitor is waited for. Looked at over [`Timeouts::request_body_idle`] and
+    /// [`Timeouts::response_body_idle`], not at each moment.
+    pub visitor_bytes_per_second_min: u64,
     /// Requests that wait for room on an upstream; more are answered 503.
     pub queue_max: u64,
     /// Requests that wait because of a hold; more are answered 503.
     pub holding_max: u64,
     /// Idle connections kept to one upstream by one thread.
     pub idle_connections_per_upstream: usize,
+}
+
+impl Limits {
+    /// Returns how long the slowest visitor may take for so many bytes.
+    pub(crate) fn visitor_seconds(&self, bytes: u64) -> Duration {
+        Duration::from_secs(bytes / self.visitor_bytes_per_second_min.max(1))
+    }
 }
 
 impl Default for Limits {
@@ -92,7 +107,9 @@ impl Default for Limits {
             request_head_bytes_max: 64 * 1024,
             request_headers_max: 100,
             connections_per_thread_max: 16_384,
-            in_flight_per_worker: 8,
+            busy_per_worker: 8,
+            in_flight_max: 1_000,
+            visitor_bytes_per_second_min: 1_024,
             queue_max: 1_000,
             holding_max: 10_000,
             idle_connections_per_upstream: 64,

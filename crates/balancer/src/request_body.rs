@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::Instant;
 
 use crate::connection::Visitor;
 use crate::options::{Limits, Timeouts};
@@ -61,9 +62,13 @@ impl RequestBody {
             return Err(BodyFailure::TooLarge);
         }
         let mut buffer = BytesMut::new();
+        let began = Instant::now();
         while buffer.len() < limits.request_buffer_bytes {
+            let idle = timeouts.request_body_idle;
+            let earned = limits.visitor_seconds(as_u64(buffer.len()));
+            let deadline = (Instant::now() + idle).min(began + idle + earned);
             let frame = visitor
-                .within(timeouts.request_body_idle, incoming.frame())
+                .until(deadline, None, incoming.frame())
                 .await
                 .map_err(|_elapsed| BodyFailure::TimedOut)?;
             let Some(frame) = frame else {
@@ -82,8 +87,14 @@ impl RequestBody {
         }
         let received = as_u64(buffer.len());
         let first = Some(buffer.freeze());
+        visitor.expect_body();
         let visitor = Rc::clone(visitor);
         Ok(Self::Streaming(Box::new(Rest { first, incoming, received, bytes_max, visitor })))
+    }
+
+    /// Returns whether all of it is here.
+    pub(crate) const fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole(_))
     }
 
     /// Returns the same body once more, when all of it is here.
@@ -143,13 +154,19 @@ impl Rest {
         loop {
             let failure = match Pin::new(&mut self.incoming).poll_frame(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => {
+                    self.visitor.note_body_sent();
+                    return Poll::Ready(None);
+                }
                 Poll::Ready(Some(Err(_))) => BodyFailure::Broken,
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers mean nothing to PHP.
                     let Ok(data) = frame.into_data() else { continue };
                     self.received += as_u64(data.len());
                     if self.received <= self.bytes_max {
+                        if self.incoming.is_end_stream() {
+                            self.visitor.note_body_sent();
+                        }
                         return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
                     BodyFailure::TooLarge

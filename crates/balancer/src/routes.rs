@@ -22,6 +22,8 @@ pub(crate) struct UpstreamState {
     pub(crate) address: SocketAddr,
     /// Requests sent to it that have not ended.
     pub(crate) in_flight: AtomicU64,
+    /// Those of them that may occupy a PHP worker.
+    pub(crate) busy: AtomicU64,
     workers_max: AtomicU32,
     usable: AtomicBool,
     checked_healthy: AtomicBool,
@@ -43,6 +45,7 @@ impl UpstreamState {
             slot: upstream.slot,
             address: upstream.address,
             in_flight: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
             workers_max: AtomicU32::new(u32::from(upstream.workers_max).max(1)),
             usable: AtomicBool::new(true),
             checked_healthy: AtomicBool::new(true),

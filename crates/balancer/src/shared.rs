@@ -144,6 +144,13 @@ impl Shared {
         }
     }
 
+    /// Tells one of those that wait for room on an upstream that there is some.
+    pub(crate) fn tell_room(&self) {
+        if self.queued.load(Ordering::SeqCst) > 0 {
+            self.room.notify_one();
+        }
+    }
+
     /// Returns what the foreman is told.
     pub(crate) fn status(&self) -> BalancerStatus {
         let routes = self.routes();

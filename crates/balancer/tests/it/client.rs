@@ -47,6 +47,31 @@ impl RawClient {
         self.read_text()
     }
 
+    /// Sends a byte now and then until there is an answer; returns its beginning.
+    pub(crate) async fn trickle(&mut self) -> String {
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            tokio::select! {
+                count = self.stream.read_buf(&mut self.read) => {
+                    count.unwrap();
+                    return self.read_text();
+                }
+                // Refused after the answer, which is then there to be read.
+                _ = pace.tick() => drop(self.stream.write_all(b"x").await),
+            }
+        }
+    }
+
+    /// Reads a little now and then for as long as it is polled, also after the end.
+    pub(crate) async fn sip(&mut self) {
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
+        let mut drop_of_it = [0; 1024];
+        for _ in 0..100_000 {
+            pace.tick().await;
+            drop(self.stream.read(&mut drop_of_it).await);
+        }
+    }
+
     async fn read_some(&mut self) -> usize {
         let read = timeout(LIMIT, self.stream.read_buf(&mut self.read)).await;
         // A reset ends a response as well as a close.

@@ -82,6 +82,12 @@ impl Site {
         self.client.get(url).bearer_auth(TOKEN).send().await.unwrap().json().await.unwrap()
     }
 
+    /// Returns the metrics.
+    pub(crate) async fn metrics(&self) -> String {
+        let url = self.control_url("/metrics");
+        self.client.get(url).send().await.unwrap().text().await.unwrap()
+    }
+
     /// Waits until the status is as wanted.
     pub(crate) async fn wait_for(
         &self,
