@@ -24,6 +24,8 @@ const HOLD_DOWNLOADS_AFTER: Duration = Duration::from_secs(2);
 /// hold, not an error.
 const HOLD_MARGIN: Duration = Duration::from_secs(5);
 const WORKERS_MAX_UNKNOWN: u16 = 1;
+/// Makes up for what a fraction loses as a binary number: 0.29 of 100 instances are 29.
+const ROUNDING: f64 = 1e-9;
 
 /// The newest report of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,13 +182,7 @@ impl Step<'_> {
 
     fn prepare(&mut self, deploy: &Deploy) {
         let tally = self.tally(deploy);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "a fleet has few instances and the ratio is within 0 and 1"
-        )]
-        let needed = ((tally.live as f64 * self.policy.min_ready).ceil() as usize).max(1);
+        let needed = needed(tally.live, self.policy.min_ready);
         let is_late = self.waited(deploy) > self.policy.prepare_timeout && self.has_listened();
         let is_hopeless = tally.live > 0 && tally.ready + tally.pending() < needed;
         if self.has_listened() && (is_hopeless || is_late && tally.ready < needed) {
@@ -599,6 +595,18 @@ impl Step<'_> {
             .all(|(name, _)| self.observed.reports.contains_key(name));
         everybody_spoke || self.observed.now.since(self.observed.since) > self.policy.lease
     }
+}
+
+/// How many of the living instances must be ready: rounded down, so that even a small fleet can do
+/// without one of its instances, but at least one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a fleet has few instances and the ratio is within 0 and 1"
+)]
+fn needed(live: usize, min_ready: f64) -> usize {
+    ((live as f64 * min_ready + ROUNDING).floor() as usize).max(1)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of requests within one verify window")]

@@ -145,7 +145,10 @@ configuration! {
         /// How long instances may take to prepare a release.
         prepare_timeout: Duration = Duration::from_secs(120) => millis(1000, HOUR),
             example r#""5m""#;
-        /// The part of the answering instances that must be ready before the fleet moves.
+        /// The part of the answering instances that must be ready before the fleet moves, rounded
+        /// down to whole instances but at least one: with 0.7, one of two or of three, or three of
+        /// ten, may be late or broken. They are left out and join when they are ready. With 1.0 one
+        /// bad instance stops every deploy.
         min_ready: f64 = 0.7 => Ratio, example "1.0";
         /// When PHP requests wait at the balancer during the cutover: `auto` when the release
         /// upgrades the database, `always`, or `never`, which runs an upgrade while the old release

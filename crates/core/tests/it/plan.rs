@@ -48,19 +48,67 @@ fn an_instance_that_fails_to_prepare_is_left_out() {
 }
 
 #[test]
+fn at_the_default_one_bad_instance_of_a_small_fleet_is_left_out() {
+    for (instances, served) in [(2, 1), (3, 2)] {
+        for is_slow in [false, true] {
+            let mut bench = Bench::new(instances);
+            bench.deploy(release(NEW, 1));
+            bench.all_report(SlotName::Green, &ready(NEW));
+            let bad = if is_slow { SlotReport::default() } else { failing(NEW) };
+            bench.reports(1, SlotName::Green, bad);
+            let all: Vec<u16> = (1..=instances).collect();
+            bench.wait(bench.policy.prepare_timeout + seconds(1), &all);
+            assert_eq!(bench.phase(), "cutting over", "{instances} instances, slow: {is_slow}");
+            assert_eq!(bench.served_from().len(), served);
+        }
+    }
+}
+
+#[test]
+fn a_release_that_no_instance_can_prepare_fails_at_once() {
+    for instances in 1..=3 {
+        let mut bench = Bench::new(instances);
+        bench.deploy(release(NEW, 1));
+        bench.all_report(SlotName::Green, &failing(NEW));
+        bench.settle();
+        let told = format!(
+            "1 failed: {instances} of {instances} instances could not prepare it; `web-1`: the \
+             disk is full"
+        );
+        assert_eq!(bench.outcomes(), [told]);
+    }
+}
+
+#[test]
+fn the_part_that_must_be_ready_is_rounded_down() {
+    for (min_ready, may_fail) in [(1.0, 0), (0.9, 1), (0.7, 3), (0.3, 7), (0.0, 9)] {
+        let mut bench = Bench::new(10);
+        bench.policy.min_ready = min_ready;
+        bench.deploy(release(NEW, 1));
+        bench.all_report(SlotName::Green, &ready(NEW));
+        for number in 1..=may_fail {
+            bench.reports(number, SlotName::Green, failing(NEW));
+        }
+        bench.settle();
+        assert_eq!(bench.phase(), "cutting over", "{may_fail} of 10 at {min_ready}");
+    }
+}
+
+#[test]
 fn too_few_ready_instances_fail_the_deploy_and_give_the_slot_back() {
     let mut bench = Bench::new(4);
     let before = bench.fleet.releases.clone();
     bench.deploy(release(NEW, 1));
     let during = bench.fleet.generation;
     bench.reports(1, SlotName::Green, failing(NEW));
-    bench.settle();
-    assert_eq!(bench.phase(), "preparing", "three of four may be enough");
     bench.reports(2, SlotName::Green, failing(NEW));
+    bench.settle();
+    assert_eq!(bench.phase(), "preparing", "two of four may be enough");
+    bench.reports(3, SlotName::Green, failing(NEW));
     bench.settle();
     assert_eq!(
         bench.outcomes(),
-        ["1 failed: 2 of 4 instances could not prepare it; `web-1`: the disk is full"]
+        ["1 failed: 3 of 4 instances could not prepare it; `web-1`: the disk is full"]
     );
     assert_eq!(bench.fleet.releases, before);
     assert!(bench.fleet.generation > during, "agents take the slot back as news");
@@ -157,8 +205,7 @@ fn a_report_of_before_the_slot_was_changed_does_not_count_as_ready() {
     let stale = bench.observed.reports[&InstanceName::numbered(1)].clone();
     // The deploy fails and its slot is given back; the agent may be changing it by now.
     bench.observed.reports.clear();
-    bench.reports(1, SlotName::Green, failing(NEW));
-    bench.reports(2, SlotName::Green, failing(NEW));
+    bench.all_report(SlotName::Green, &failing(NEW));
     bench.settle();
     bench.deploy(release(NEW, 1));
     bench.observed.reports.insert(InstanceName::numbered(1), stale);
