@@ -269,8 +269,10 @@ impl Step<'_> {
         }
         let old = deploy.slot.other();
         let old = self.fleet.releases.get(old).as_ref().map(|release| &release.revision);
+        // The first entry is the run that has just begun; of a release that is deployed once more it
+        // names the same revision.
         let baseline = self.observed.balancer.as_ref().and_then(|status| {
-            status.releases.iter().find(|one| Some(&one.revision) == old).cloned()
+            status.releases.iter().skip(1).find(|one| Some(&one.revision) == old).cloned()
         });
         self.enter(deploy, Phase::Verifying { baseline });
         if let Some(deploy) = &mut self.fleet.deploy {

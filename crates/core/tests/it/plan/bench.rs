@@ -29,6 +29,8 @@ pub(super) struct Bench {
     pub(super) policy: Policy,
     pub(super) effects: Vec<Effect>,
     pub(super) events: Vec<Event>,
+    /// The slot whose run the balancer counts first.
+    counted_in: Option<SlotName>,
 }
 
 impl Bench {
@@ -43,6 +45,7 @@ impl Bench {
             policy: Policy::default(),
             effects: Vec::new(),
             events: Vec::new(),
+            counted_in: None,
         };
         for number in 1..=instances {
             bench.reports(number, SlotName::Blue, ready(OLD));
@@ -59,7 +62,22 @@ impl Bench {
         id
     }
 
+    /// Deploys what may serve already, or go back over a database upgrade.
+    pub(super) fn ask_forced(&mut self, release: Release) -> DeployId {
+        let id = self.request(release, true).expect("accepted").0;
+        self.settle();
+        id
+    }
+
     pub(super) fn ask(&mut self, release: Release) -> Result<(DeployId, Accepted), Failure> {
+        self.request(release, false)
+    }
+
+    fn request(
+        &mut self,
+        release: Release,
+        is_forced: bool,
+    ) -> Result<(DeployId, Accepted), Failure> {
         let id = DeployId(self.fleet.last_deploy.0 + 1);
         let now = self.observed.now;
         let request = Request {
@@ -68,7 +86,7 @@ impl Bench {
             cause: Cause::Command,
             author: "maria".to_owned(),
             requested_at: now,
-            is_forced: false,
+            is_forced,
             waits: true,
         };
         let accepted = self.fleet.request(request, now)?;
@@ -132,8 +150,12 @@ impl Bench {
             }
         }
         status.releases = former.releases;
+        // As the balancer counts: the same revision in the other slots is another run.
+        let has_moved =
+            table.upstreams.iter().all(|one| self.counted_in.is_some_and(|slot| slot != one.slot));
+        self.counted_in = table.upstreams.first().map(|one| one.slot);
         if let Some(revision) = table.revision.clone()
-            && status.releases.first().is_none_or(|one| one.revision != revision)
+            && (has_moved || status.releases.first().is_none_or(|one| one.revision != revision))
         {
             let since_version = table.version;
             let fresh = ReleaseStatus { since_version, revision, requests: 0, errors: 0 };
