@@ -194,10 +194,11 @@ struct BundleQuery {
 
 async fn bundle(
     State(api): State<Api>,
-    Extension(_identity): Extension<Identity>,
+    Extension(identity): Extension<Identity>,
     Path(to): Path<Revision>,
     Query(query): Query<BundleQuery>,
 ) -> Result<Response, Answer> {
+    identity.reader()?;
     let unavailable =
         |error: &dyn std::error::Error| Answer(Failure::new(ErrorKind::Unavailable, chain(error)));
     let path =

@@ -31,6 +31,20 @@ impl Identity {
         }
     }
 
+    /// Lets those pass who may read the site's code: the operator and agents.
+    ///
+    /// # Errors
+    /// Refused for anybody else.
+    pub fn reader(&self) -> Result<(), Failure> {
+        match self {
+            Self::Operator | Self::Agent(_) => Ok(()),
+            Self::Joiner(_) => Err(Failure::new(
+                ErrorKind::Refused,
+                "a join token does not let its holder read the site's code",
+            )),
+        }
+    }
+
     /// Lets only an agent pass, and says which.
     ///
     /// # Errors
