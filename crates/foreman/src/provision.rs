@@ -9,7 +9,9 @@ use std::time::Duration;
 use flotilla_core::api::SiteState;
 use flotilla_core::deploy::Cause;
 use flotilla_core::error::chain;
+use flotilla_core::fleet::Fleet;
 use flotilla_core::id::Revision;
+use flotilla_core::table::BalancerStatus;
 use tokio::sync::watch;
 
 use crate::deploys::Deploys;
@@ -22,6 +24,8 @@ use crate::workshop::{Install, Workshop};
 /// The fact that holds the plugins that a new site was given, one a line.
 const ACTIVE_PLUGINS: &str = "active_plugins";
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How long the balancer is waited for in one attempt.
+const BALANCER_WAIT: Duration = Duration::from_secs(30);
 
 /// What a new site is made of.
 #[derive(Debug, Clone)]
@@ -68,9 +72,8 @@ async fn attempt(
 ) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| chain(error);
     let say = |what: String| drop(progress.send_replace(SiteState::Making { what }));
-    let fleet = store.fleet().await.map_err(|error| text(&error))?;
-    if fleet.serving_release().is_some() || fleet.deploy.is_some() {
-        return Ok(());
+    if is_made(deploys).await? {
+        return remember_branch(deploys, store).await;
     }
     let revision = match deploys.repository.resolve(&deploys.branch).await {
         Ok(revision) => revision,
@@ -86,6 +89,35 @@ async fn attempt(
     store.set_fact(SEEN, revision.as_str().to_owned()).await.map_err(|error| text(&error))?;
     deploys.push(&revision, Cause::Install).await.map_err(|failure| failure.message)?;
     Ok(())
+}
+
+/// Whether something serves or is about to. When the store was lost, only the balancer knows it; a
+/// new site has a balancer too, which was never told a table.
+async fn is_made(deploys: &Deploys) -> Result<bool, String> {
+    let mut snapshots = deploys.engine.snapshots();
+    let heard = snapshots.wait_for(|snapshot| {
+        let is_adopted = |status: &BalancerStatus| status.version <= snapshot.fleet.table.version;
+        is_under_way(&snapshot.fleet) || snapshot.balancer.as_ref().is_some_and(is_adopted)
+    });
+    match tokio::time::timeout(BALANCER_WAIT, heard).await {
+        Ok(Ok(snapshot)) => Ok(is_under_way(&snapshot.fleet)),
+        Ok(Err(_stopping)) => Err("the foreman is stopping".to_owned()),
+        Err(_late) => Err("the balancer does not say whether something serves".to_owned()),
+    }
+}
+
+fn is_under_way(fleet: &Fleet) -> bool {
+    fleet.serving_release().is_some() || fleet.deploy.is_some()
+}
+
+/// Takes the branch as it is for seen when the store has lost what was: only later pushes are
+/// deployed.
+async fn remember_branch(deploys: &Deploys, store: &Store) -> Result<(), String> {
+    if store.fact(SEEN).await.map_err(|error| chain(&error))?.is_some() {
+        return Ok(());
+    }
+    let Ok(tip) = deploys.repository.resolve(&deploys.branch).await else { return Ok(()) };
+    store.set_fact(SEEN, tip.as_str().to_owned()).await.map_err(|error| chain(&error))
 }
 
 async fn import(
