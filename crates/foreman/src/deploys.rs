@@ -9,7 +9,7 @@ use flotilla_core::fleet::{Accepted, Release};
 use flotilla_core::id::{DeployId, Revision};
 
 use crate::engine::{CallOff, CalledOff, Engine, Order};
-use crate::repository::Repository;
+use crate::repository::{Repository, RepositoryError};
 use crate::store::Store;
 
 /// How far back a release is looked for.
@@ -85,10 +85,41 @@ impl Deploys {
     /// # Errors
     /// It is no WordPress, or the fleet refuses.
     pub async fn push(&self, revision: &Revision, cause: Cause) -> Result<Started, Failure> {
-        let author =
-            self.repository.author(revision).await.unwrap_or_else(|_| "unknown".to_owned());
+        let author = self.author(revision).await;
         let order = Order { cause, author, waits: true, ..self.order(revision).await? };
         self.start(order).await
+    }
+
+    /// Puts a push that is not deployed into the history: whoever pushed saw git succeed and learns
+    /// of it nowhere else.
+    ///
+    /// # Errors
+    /// The foreman is stopping.
+    pub async fn refuse_push(
+        &self,
+        revision: &Revision,
+        failure: &Failure,
+    ) -> Result<DeployId, Failure> {
+        let order = Order {
+            release: Release { revision: revision.clone(), db_version: None },
+            subject: self.subject(revision).await.unwrap_or_default(),
+            cause: Cause::Push,
+            author: self.author(revision).await,
+            is_forced: false,
+            waits: true,
+        };
+        self.engine.refuse(order, failure.message.clone()).await
+    }
+
+    /// Whether a revision is what serves.
+    #[must_use]
+    pub fn is_serving(&self, revision: &Revision) -> bool {
+        let snapshot = self.engine.snapshots().borrow().clone();
+        snapshot.fleet.serving_release().is_some_and(|release| release.revision == *revision)
+    }
+
+    async fn author(&self, revision: &Revision) -> String {
+        self.repository.author(revision).await.unwrap_or_else(|_| "unknown".to_owned())
     }
 
     /// Returns the first line of a commit's message.
@@ -110,9 +141,10 @@ impl Deploys {
     }
 
     async fn order(&self, revision: &Revision) -> Result<Order, Failure> {
-        let versions = self.repository.versions(revision).await.map_err(|error| {
-            Failure::new(ErrorKind::Refused, chain(&error))
-                .with_hint("a revision must hold a whole WordPress, with wp-includes/ at its top")
+        let versions = self.repository.versions(revision).await.map_err(|error| match error {
+            RepositoryError::NotWordPress { .. } => Failure::new(ErrorKind::Refused, chain(&error))
+                .with_hint("a revision must hold a whole WordPress, with wp-includes/ at its top"),
+            _ => Failure::new(ErrorKind::Unavailable, chain(&error)),
         })?;
         let subject = self.subject(revision).await.unwrap_or_default();
         Ok(Order {

@@ -73,6 +73,7 @@ pub type CalledOff = Option<(DeployId, Revision)>;
 
 enum Message {
     Deploy(Order, oneshot::Sender<Result<(DeployId, Accepted), Failure>>),
+    Refuse(Order, String, oneshot::Sender<Result<DeployId, Failure>>),
     CallOff(CallOff, oneshot::Sender<Result<CalledOff, Failure>>),
     Resize(u16, oneshot::Sender<Result<(), Failure>>),
     Report(AgentReport),
@@ -140,6 +141,14 @@ impl Engine {
     /// As [`Fleet::request`].
     pub async fn deploy(&self, order: Order) -> Result<(DeployId, Accepted), Failure> {
         self.ask(|reply| Message::Deploy(order, reply)).await
+    }
+
+    /// Puts a deploy that cannot begin into the history, with the reason.
+    ///
+    /// # Errors
+    /// The foreman is stopping.
+    pub async fn refuse(&self, order: Order, reason: String) -> Result<DeployId, Failure> {
+        self.ask(|reply| Message::Refuse(order, reason, reply)).await
     }
 
     /// Ends the deploy under way before its time.
@@ -228,6 +237,10 @@ impl Driver {
                 let outcome = self.accept(order).await?;
                 drop(reply.send(outcome));
             }
+            Some(Message::Refuse(order, reason, reply)) => {
+                let id = self.refuse(order, reason).await?;
+                drop(reply.send(Ok(id)));
+            }
             Some(Message::CallOff(request, reply)) => {
                 let outcome = self.call_off(&request).await?;
                 drop(reply.send(outcome));
@@ -272,24 +285,15 @@ impl Driver {
         &mut self,
         order: Order,
     ) -> Result<Result<(DeployId, Accepted), Failure>, StoreError> {
-        let now = self.observed.now;
-        let id = DeployId(self.fleet.last_deploy.0 + 1);
-        let request = Request {
-            id,
-            release: order.release,
-            cause: order.cause,
-            author: order.author,
-            requested_at: now,
-            is_forced: order.is_forced,
-            waits: order.waits,
-        };
+        let (request, subject) = self.number(order);
+        let id = request.id;
         let mut next = self.fleet.clone();
-        let accepted = match next.request(request.clone(), now) {
+        let accepted = match next.request(request.clone(), self.observed.now) {
             Ok(accepted) => accepted,
             Err(failure) => return Ok(Err(failure)),
         };
         next.last_deploy = id;
-        let mut records = vec![record(&request, order.subject)];
+        let mut records = vec![record(&request, subject)];
         if let Accepted::Queued { superseded: Some(old), .. } = &accepted {
             records.extend(self.ended(old, Outcome::Superseded, None).await?);
         }
@@ -302,6 +306,34 @@ impl Driver {
             "A deploy was accepted"
         );
         Ok(Ok((id, accepted)))
+    }
+
+    async fn refuse(&mut self, order: Order, reason: String) -> Result<DeployId, StoreError> {
+        let (request, subject) = self.number(order);
+        let mut next = self.fleet.clone();
+        next.last_deploy = request.id;
+        let record = DeployRecord {
+            ended_at: Some(self.observed.now),
+            outcome: Some(Outcome::Failed { reason }),
+            ..record(&request, subject)
+        };
+        self.store.commit(&next, vec![record]).await?;
+        self.fleet = next;
+        Ok(request.id)
+    }
+
+    /// Makes the next deploy's request of an order; the commit's subject goes into the history.
+    fn number(&self, order: Order) -> (Request, String) {
+        let request = Request {
+            id: DeployId(self.fleet.last_deploy.0 + 1),
+            release: order.release,
+            cause: order.cause,
+            author: order.author,
+            requested_at: self.observed.now,
+            is_forced: order.is_forced,
+            waits: order.waits,
+        };
+        (request, order.subject)
     }
 
     async fn call_off(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::deploy::Cause;
+use flotilla_core::error::{ErrorKind, Failure};
 use flotilla_core::id::Revision;
 use tokio::sync::Notify;
 
@@ -37,24 +38,41 @@ async fn activate(deploys: &Deploys, store: &Store) {
     if seen.is_none_or(|seen| seen == tip.as_str()) {
         return;
     }
-    start(deploys, &tip).await;
-    // Also when it was refused: the next push is the next try.
-    if let Err(error) = store.set_fact(SEEN, tip.as_str().to_owned()).await {
+    if let Err(failure) = start(deploys, &tip).await {
+        // The branch stays as news, so this is tried again.
+        tracing::warn!(
+            revision = tip.as_str(),
+            reason = failure.message,
+            "A push cannot be deployed now"
+        );
+    } else if let Err(error) = store.set_fact(SEEN, tip.as_str().to_owned()).await {
         tracing::error!(%error, "The foreman's store failed");
     }
 }
 
-async fn start(deploys: &Deploys, tip: &Revision) {
+/// Starts the deploy of a push, or puts into the history why there is none; the next push is then
+/// the next try.
+///
+/// # Errors
+/// Something failed that says nothing about the push.
+async fn start(deploys: &Deploys, tip: &Revision) -> Result<(), Failure> {
+    if deploys.is_serving(tip) {
+        return Ok(());
+    }
     match deploys.push(tip, Cause::Push).await {
         Ok((id, ..)) => {
             tracing::info!(deploy = id.0, revision = tip.as_str(), "A push starts a deploy");
         }
-        Err(failure) => {
+        Err(failure) if failure.kind == ErrorKind::Refused => {
+            let id = deploys.refuse_push(tip, &failure).await?;
             tracing::warn!(
+                deploy = id.0,
                 revision = tip.as_str(),
                 reason = failure.message,
                 "A push is not deployed"
             );
         }
+        Err(failure) => return Err(failure),
     }
+    Ok(())
 }
