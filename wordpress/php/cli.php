@@ -86,10 +86,11 @@ function fail( $message, $code = 1 ) {
  * Lets only one such script work on a database; the lock ends with the connection.
  *
  * @param \wpdb $wpdb The database.
+ * @param int   $wait Seconds to wait for another one.
  */
-function lock( $wpdb ) {
+function lock( $wpdb, $wait = LOCK_WAIT ) {
 	$name = 'flotilla-' . md5( DB_NAME . '/' . $wpdb->prefix );
-	$got  = $wpdb->get_var( $wpdb->prepare( 'SELECT GET_LOCK( %s, %d )', $name, LOCK_WAIT ) );
+	$got  = $wpdb->get_var( $wpdb->prepare( 'SELECT GET_LOCK( %s, %d )', $name, $wait ) );
 	if ( '1' !== (string) $got ) {
 		fail( 'another installation or upgrade of this database has not ended' );
 	}

@@ -1,6 +1,7 @@
 <?php
 /**
- * Upgrades the database to the version of the code, once; with `--check` only tells whether it would.
+ * Upgrades the database to the version of the code, once; with `--check` only tells whether it would,
+ * with `--settled` the same once no other upgrade works on the database.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -13,6 +14,9 @@ require_once __DIR__ . '/cli.php';
 
 /** Seconds that scheduled events may go on. */
 const RUNNERS_WAIT = 5;
+
+/** Seconds that the last statement of an upgrade that was killed may go on. */
+const SETTLE_WAIT = 5;
 
 // Keeps plugins out: theirs is the code that must not run between two versions of the database.
 define( 'WP_INSTALLING', true );
@@ -54,8 +58,32 @@ function wait_for_runners( $wpdb ) {
 	$wpdb->suppress_errors( $suppressed );
 }
 
-$is_check = in_array( '--check', $GLOBALS['argv'], true );
-if ( ! $is_check ) {
+/**
+ * Ends the script before its next statement when whoever started it is gone: the next foreman looks
+ * at the database anew, and an upgrade that nobody watches must not go on behind it.
+ */
+function end_with_parent() {
+	if ( ! function_exists( 'posix_getppid' ) ) {
+		return;
+	}
+	$parent = posix_getppid();
+	add_filter(
+		'query',
+		static function ( $query ) use ( $parent ) {
+			if ( posix_getppid() !== $parent ) {
+				fail( 'the foreman that started this upgrade is gone' );
+			}
+			return $query;
+		}
+	);
+}
+
+$is_settled = in_array( '--settled', $GLOBALS['argv'], true );
+$is_check   = $is_settled || in_array( '--check', $GLOBALS['argv'], true );
+end_with_parent();
+if ( $is_settled ) {
+	lock( $GLOBALS['wpdb'], SETTLE_WAIT );
+} elseif ( ! $is_check ) {
 	lock( $GLOBALS['wpdb'] );
 }
 

@@ -48,8 +48,9 @@ pub struct Fleet {
     /// one says about that colour no longer counts.
     #[serde(default)]
     pub changed_in: Slots<Generation>,
-    /// The last known `db_version` of a release that served; a release that does not tell its own
-    /// does not make the fleet forget it.
+    /// The last known version of the database: that of the release that came into service last, or
+    /// what was read after an upgrade. A release that does not tell its own does not make the fleet
+    /// forget it.
     #[serde(default)]
     pub db_version: Option<u64>,
     /// The newest upstream table; the balancer follows.
@@ -100,8 +101,23 @@ impl Fleet {
     }
 
     /// Returns the database version that the serving release works with, as far as it is known.
-    pub(crate) fn database(&self) -> Option<u64> {
+    pub(crate) fn code_version(&self) -> Option<u64> {
         self.serving_release().and_then(|release| release.db_version).or(self.db_version)
+    }
+
+    /// Returns the highest version that the database is known to have: an upgrade whose release
+    /// never served has raised it too.
+    fn database(&self) -> Option<u64> {
+        self.code_version().max(self.db_version)
+    }
+
+    /// Takes the version that was read from the database; returns whether that is news.
+    pub fn learn_database(&mut self, version: Option<u64>) -> bool {
+        let is_news = version.is_some() && version != self.db_version;
+        if is_news {
+            self.db_version = version;
+        }
+        is_news
     }
 
     /// Takes a request to deploy: starts it, or keeps it as the next one.

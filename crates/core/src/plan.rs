@@ -22,7 +22,10 @@ pub const REQUESTS_TO_JUDGE_MIN: u64 = 20;
 const HOLD_DOWNLOADS_AFTER: Duration = Duration::from_secs(2);
 /// A request waits a little longer at the balancer than a deploy holds: it shall see the end of the
 /// hold, not an error.
-const HOLD_MARGIN: Duration = Duration::from_secs(5);
+const HOLD_MARGIN: Duration = Duration::from_secs(10);
+/// How long the shell may take, after the time of a database upgrade is up, to end it and to read
+/// what version the database has.
+pub const UPGRADE_END_LIMIT: Duration = Duration::from_secs(8);
 const WORKERS_MAX_UNKNOWN: u16 = 1;
 /// Makes up for what a fraction loses as a binary number: 0.29 of 100 instances are 29.
 const ROUNDING: f64 = 1e-9;
@@ -48,9 +51,18 @@ pub struct Observed {
     /// What the balancer says; `None` when it does not answer.
     pub balancer: Option<BalancerStatus>,
     /// How the database upgrade for this deploy went, once it has ended.
-    pub upgrade: Option<(DeployId, Result<(), String>)>,
+    pub upgrade: Option<(DeployId, Upgraded)>,
     /// How the smoke requests for this deploy went, once they have ended.
     pub smoke: Option<(DeployId, Result<(), String>)>,
+}
+
+/// How a database upgrade ended. It is told when nothing of it runs any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgraded {
+    /// What went wrong, if anything.
+    pub outcome: Result<(), String>,
+    /// The version that the database has now; `None` when it could not be read.
+    pub database: Option<u64>,
 }
 
 /// Something for the shell to do; doing it again does no harm.
@@ -63,8 +75,10 @@ pub enum Effect {
     AdoptTable,
     /// Check this revision out in the workshop, so that the upgrade need not wait for it.
     ReadyWorkshop(Revision),
-    /// Upgrade the database with the code of this revision.
-    UpgradeDatabase(DeployId, Revision),
+    /// Upgrade the database with the code of this revision until a point in time, which may come
+    /// nearer while it runs and may be over already; then end it. Either way, tell what version the
+    /// database has. An upgrade that is not asked for any more is ended likewise.
+    UpgradeDatabase(DeployId, Revision, Millis),
     /// Ask for the smoke URLs through the balancer.
     RunSmoke(DeployId),
 }
@@ -232,23 +246,52 @@ impl Step<'_> {
 
     fn upgrade(&mut self, deploy: &Deploy) {
         let known = self.observed.upgrade.as_ref().filter(|(id, _)| *id == deploy.request.id);
-        let is_over = self.waited(deploy) > self.policy.hold_limit;
-        match known.map(|(_, outcome)| outcome) {
-            Some(Err(message)) => {
-                self.fail(deploy, format!("the database upgrade failed: {message}"));
+        let Some((_, upgraded)) = known else {
+            if self.is_upgrade_lost(deploy) {
+                let reason = "the database upgrade did not end; the database may be upgraded";
+                self.fail(deploy, reason.to_owned());
             }
-            Some(Ok(())) if is_over && !self.can_serve(deploy.slot) => {
-                self.fail(deploy, "no instance was left to serve it".to_owned());
+            return;
+        };
+        // What counts is the database: an upgrade may have done its work before it was ended, and
+        // then the old code must not go on with it.
+        let is_newer = upgraded.database >= deploy.request.release.db_version;
+        let is_done = upgraded.outcome.is_ok() || upgraded.database.is_some() && is_newer;
+        let state = match (is_done, upgraded.database) {
+            (true, _) => "; the database is upgraded",
+            (false, Some(_)) => "",
+            (false, None) => "; whether the database is upgraded is not known",
+        };
+        let is_over = self.waited(deploy) > self.policy.hold_limit && self.has_listened();
+        match &upgraded.outcome {
+            _ if deploy.called_off.is_some() => {
+                let reason = deploy.called_off.clone().unwrap_or_default();
+                self.fail(deploy, format!("{reason}{state}"));
             }
-            Some(Ok(())) => self.cut_over(deploy),
-            None if is_over => {
-                self.fail(
-                    deploy,
-                    "the database upgrade took longer than the hold limit".to_owned(),
-                );
+            _ if is_done && is_over && !self.can_serve(deploy.slot) => {
+                self.fail(deploy, format!("no instance was left to serve it{state}"));
             }
-            None => {}
+            Err(message) if !is_done => {
+                self.fail(deploy, format!("the database upgrade failed: {message}{state}"));
+            }
+            _ => self.cut_over(deploy),
         }
+    }
+
+    /// Whether the shell has had the time to end an upgrade, and tells nothing of it.
+    fn is_upgrade_lost(&self, deploy: &Deploy) -> bool {
+        let observed_from = self.upgrade_until(deploy).max(self.observed.since);
+        self.observed.now.since(observed_from) > UPGRADE_END_LIMIT
+    }
+
+    /// Returns when an upgrade must have ended; a deploy that is called off has no time left.
+    fn upgrade_until(&self, deploy: &Deploy) -> Millis {
+        let Millis(since) = deploy.phase_since;
+        if deploy.called_off.is_some() {
+            return Millis(since);
+        }
+        let limit = u64::try_from(self.policy.hold_limit.as_millis()).unwrap_or(u64::MAX);
+        Millis(since.saturating_add(limit))
     }
 
     /// Swaps, as soon as there is somebody to swap to: a foreman that has just started must hear of
@@ -258,7 +301,7 @@ impl Step<'_> {
             return;
         }
         self.fleet.serving = deploy.slot;
-        self.fleet.db_version = self.fleet.database();
+        self.fleet.db_version = self.fleet.code_version();
         self.fleet.generation = self.fleet.generation.next();
         self.enter(deploy, Phase::CuttingOver);
     }
@@ -297,6 +340,7 @@ impl Step<'_> {
         let old = deploy.slot.other();
         if self.can_serve(old) {
             self.fleet.serving = old;
+            self.fleet.db_version = self.fleet.code_version();
             self.fleet.generation = self.fleet.generation.next();
             self.enter(deploy, Phase::SwappingBack { reason });
         } else if self.fleet.releases.get(old).is_none() {
@@ -373,7 +417,7 @@ impl Step<'_> {
     fn refresh_table(&mut self) {
         let hold = self.fleet.deploy.as_ref().is_some_and(|deploy| match deploy.phase {
             Phase::Holding => true,
-            Phase::Upgrading => self.needs_hold(deploy),
+            Phase::Upgrading => self.policy.hold != HoldMode::Never,
             _ => false,
         });
         let limit_millis =
@@ -498,18 +542,17 @@ impl Step<'_> {
         }
         let Some(deploy) = &self.fleet.deploy else { return effects };
         let id = deploy.request.id;
-        let is_known = |outcome: &Option<(DeployId, Result<(), String>)>| {
-            outcome.as_ref().is_some_and(|(known, _)| *known == id)
-        };
+        let is_upgraded = matches!(&self.observed.upgrade, Some((known, _)) if *known == id);
+        let is_smoked = matches!(&self.observed.smoke, Some((known, _)) if *known == id);
         match deploy.phase {
             Phase::Preparing if self.needs_upgrade(deploy) => {
                 effects.push(Effect::ReadyWorkshop(deploy.request.release.revision.clone()));
             }
-            Phase::Upgrading if !is_known(&self.observed.upgrade) => {
+            Phase::Upgrading if !is_upgraded => {
                 let revision = deploy.request.release.revision.clone();
-                effects.push(Effect::UpgradeDatabase(id, revision));
+                effects.push(Effect::UpgradeDatabase(id, revision, self.upgrade_until(deploy)));
             }
-            Phase::Verifying { .. } if !is_known(&self.observed.smoke) => {
+            Phase::Verifying { .. } if !is_smoked => {
                 effects.push(Effect::RunSmoke(id));
             }
             _ => {}
@@ -567,7 +610,7 @@ impl Step<'_> {
     }
 
     fn needs_upgrade(&self, deploy: &Deploy) -> bool {
-        match (self.fleet.database(), deploy.request.release.db_version) {
+        match (self.fleet.code_version(), deploy.request.release.db_version) {
             (Some(now), Some(then)) => then > now,
             // Not known since the store was lost; an upgrade that is not needed does nothing.
             (None, Some(_)) => self.fleet.serving_release().is_some(),

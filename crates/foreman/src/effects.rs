@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flotilla_core::error::chain;
-use flotilla_core::id::{DeployId, Revision, Token};
+use flotilla_core::id::{DeployId, Millis, Revision, Token};
+use flotilla_core::plan::Upgraded;
 use flotilla_core::table::{BalancerStatus, STATUS_PATH, TABLE_PATH, Table};
 use flotilla_host::tasks::Tasks;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::smoke::Smoke;
+use crate::upgrade::upgrade;
 use crate::workshop::Workshop;
 
 /// A balancer that does not take a table is left alone for this long.
@@ -31,7 +33,7 @@ pub enum Finished {
     /// The workshop is at a revision, or could not get there, which the upgrade will tell.
     Workshop,
     /// How the database upgrade went.
-    Upgrade(DeployId, Result<(), String>),
+    Upgrade(DeployId, Upgraded),
     /// How the smoke requests went.
     Smoke(DeployId, Result<(), String>),
 }
@@ -62,7 +64,14 @@ pub struct Effects {
 
 impl Effects {
     pub(crate) fn bind(self, results: mpsc::Sender<Finished>, tasks: Tasks) -> Bound {
-        Bound { effects: self, results, tasks, busy: Arc::default(), readied: None }
+        Bound {
+            effects: self,
+            results,
+            tasks,
+            busy: Arc::default(),
+            readied: None,
+            upgrading: None,
+        }
     }
 }
 
@@ -74,6 +83,8 @@ pub(crate) struct Bound {
     busy: Arc<Busy>,
     /// What the workshop was last made ready for.
     readied: Option<Revision>,
+    /// The upgrade that was begun last, and until when it may run.
+    upgrading: Option<(DeployId, watch::Sender<Millis>)>,
 }
 
 #[derive(Default)]
@@ -135,13 +146,31 @@ impl Bound {
         });
     }
 
-    pub(crate) fn upgrade(&self, id: DeployId, revision: Revision) {
+    /// Upgrades the database, or tells the upgrade that runs until when it may; one of another
+    /// deploy is ended first.
+    pub(crate) fn upgrade(&mut self, id: DeployId, revision: Revision, until: Millis) {
+        if self.busy.upgrade.load(Ordering::Acquire) {
+            if let Some((_, limit)) = self.upgrading.as_ref().filter(|(one, _)| *one == id) {
+                limit.send_replace(until);
+            } else {
+                self.end_upgrade();
+            }
+            return;
+        }
+        let (sender, receiver) = watch::channel(until);
+        self.upgrading = Some((id, sender));
         let workshop = Arc::clone(&self.effects.workshop);
         let limit = self.effects.upgrade_timeout;
         self.run("upgrade_database", |busy| &busy.upgrade, async move {
-            let outcome = workshop.upgrade_database(&revision, limit).await;
-            Finished::Upgrade(id, outcome.map_err(|error| chain(&error)))
+            Finished::Upgrade(id, upgrade(&workshop, &revision, limit, receiver).await)
         });
+    }
+
+    /// Ends an upgrade that nobody wants any more; it still tells what came of it.
+    pub(crate) fn end_upgrade(&self) {
+        if let Some((_, limit)) = &self.upgrading {
+            limit.send_replace(Millis(0));
+        }
     }
 
     pub(crate) fn smoke(&self, id: DeployId, old: Vec<SocketAddr>) {

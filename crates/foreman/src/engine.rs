@@ -12,7 +12,7 @@ use flotilla_core::deploy::{Cause, Outcome, Phase, Policy, Request};
 use flotilla_core::error::{ErrorKind, Failure};
 use flotilla_core::fleet::{Accepted, Fleet, Release};
 use flotilla_core::id::{DeployId, InstanceName, Millis, Revision};
-use flotilla_core::plan::{Effect, Event, Observed, Seen, plan};
+use flotilla_core::plan::{Effect, Event, Observed, Seen, Upgraded, plan};
 use flotilla_core::report::AgentReport;
 use flotilla_core::table::{BalancerStatus, Table};
 use flotilla_host::tasks::Tasks;
@@ -226,6 +226,9 @@ impl Driver {
                 self.observed.reports.insert(seen.report.instance.clone(), seen);
             }
             Some(Message::Finished(Finished::Table(Some(table)))) => self.adopt(&table).await?,
+            Some(Message::Finished(Finished::Upgrade(id, upgraded))) => {
+                self.note_upgrade(id, upgraded).await?;
+            }
             Some(Message::Finished(finished)) => self.note(finished),
             Some(Message::Resize(count, reply)) => {
                 if self.fleet.resize(count, self.observed.now) {
@@ -251,11 +254,21 @@ impl Driver {
 
     fn note(&mut self, finished: Finished) {
         match finished {
-            Finished::Workshop | Finished::Table(_) => {}
+            Finished::Workshop | Finished::Table(_) | Finished::Upgrade(..) => {}
             Finished::Balancer(status) => self.observed.balancer = status,
-            Finished::Upgrade(id, outcome) => self.observed.upgrade = Some((id, outcome)),
             Finished::Smoke(id, outcome) => self.observed.smoke = Some((id, outcome)),
         }
+    }
+
+    /// Stores what the database says, also when the deploy that upgraded it is over.
+    async fn note_upgrade(&mut self, id: DeployId, upgraded: Upgraded) -> Result<(), StoreError> {
+        let mut next = self.fleet.clone();
+        if next.learn_database(upgraded.database) {
+            self.store.commit(&next, Vec::new()).await?;
+            self.fleet = next;
+        }
+        self.observed.upgrade = Some((id, upgraded));
+        Ok(())
     }
 
     /// Goes on from what serves: the store was lost or put back from a backup.
@@ -374,6 +387,10 @@ impl Driver {
                 }
             }
             if is_settled {
+                let is_upgrade = |effect: &Effect| matches!(effect, Effect::UpgradeDatabase(..));
+                if !step.effects.iter().any(is_upgrade) {
+                    self.effects.end_upgrade();
+                }
                 for effect in step.effects {
                     self.act(effect);
                 }
@@ -389,7 +406,9 @@ impl Driver {
             Effect::AdoptTable => self.effects.fetch_table(),
             Effect::PushTable => self.effects.push_table(&self.fleet.table),
             Effect::ReadyWorkshop(revision) => self.effects.ready_workshop(revision),
-            Effect::UpgradeDatabase(id, revision) => self.effects.upgrade(id, revision),
+            Effect::UpgradeDatabase(id, revision, until) => {
+                self.effects.upgrade(id, revision, until);
+            }
             Effect::RunSmoke(id) => {
                 let old = self.old_slots();
                 self.effects.smoke(id, old);

@@ -23,5 +23,6 @@ pub mod smoke;
 pub mod source;
 pub mod status;
 pub mod store;
+mod upgrade;
 pub mod workshop;
 pub mod workshop_follow;

@@ -13,11 +13,14 @@ use flotilla_host::git::{Git, GitError, Keep, Worktree};
 use flotilla_host::inside::Inside;
 use flotilla_host::ownership::{give_to, make_directory_of, set_mode};
 use flotilla_host::room::{Bind, Room};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// Less than [`flotilla_core::plan::UPGRADE_END_LIMIT`]: the planner waits no longer for the answer.
+const SETTLED_TIMEOUT: Duration = Duration::from_secs(7);
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+const UPGRADE: &str = "upgrade.php";
 
 /// Says what the workshop could not do.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,28 @@ pub enum WorkshopError {
         /// How.
         source: CommandError,
     },
+    /// PHP said something that is not understood.
+    #[error("could not understand what `{script}` printed")]
+    Answer {
+        /// The script.
+        script: &'static str,
+        /// Why not.
+        source: serde_json::Error,
+    },
+}
+
+/// What `upgrade.php` tells.
+#[derive(Debug, Deserialize)]
+struct UpgradeAnswer {
+    /// The version that it found in the database.
+    from: u64,
+    /// The version that the code wants.
+    to: u64,
+}
+
+fn parse_upgrade(answer: &[u8]) -> Result<UpgradeAnswer, WorkshopError> {
+    serde_json::from_slice(answer)
+        .map_err(|source| WorkshopError::Answer { script: UPGRADE, source })
 }
 
 /// Where the workshop is and who works in it.
@@ -127,11 +152,12 @@ impl Workshop {
     /// PHP failed; what it said is in the error.
     pub async fn install(&self, install: &Install) -> Result<(), WorkshopError> {
         let answers = serde_json::to_vec(install).unwrap_or_default();
-        self.run_script("install.php", answers, INSTALL_TIMEOUT).await?;
+        self.run_script("install.php", &[], answers, INSTALL_TIMEOUT).await?;
         Ok(())
     }
 
-    /// Upgrades the database with the code of a revision, if it needs it.
+    /// Upgrades the database with the code of a revision, if it needs it; returns the version that
+    /// the database has then. Who drops this kills the upgrade.
     ///
     /// # Errors
     /// The check-out or PHP failed, or the time was up.
@@ -139,20 +165,33 @@ impl Workshop {
         &self,
         revision: &Revision,
         limit: Duration,
-    ) -> Result<(), WorkshopError> {
+    ) -> Result<u64, WorkshopError> {
         self.check_out(revision).await?;
-        self.run_script("upgrade.php", Vec::new(), limit).await?;
-        Ok(())
+        let answer = self.run_script(UPGRADE, &[], Vec::new(), limit).await?;
+        let answer = parse_upgrade(&answer)?;
+        Ok(answer.from.max(answer.to))
+    }
+
+    /// Reads the version that the database has, once no upgrade works on it any more.
+    ///
+    /// # Errors
+    /// PHP failed, or an upgrade still runs.
+    pub async fn database_version(&self) -> Result<u64, WorkshopError> {
+        let answer = self.run_script(UPGRADE, &["--settled"], Vec::new(), SETTLED_TIMEOUT).await?;
+        Ok(parse_upgrade(&answer)?.from)
     }
 
     async fn run_script(
         &self,
         script: &'static str,
+        arguments: &[&str],
         input: Vec<u8>,
         limit: Duration,
     ) -> Result<Vec<u8>, WorkshopError> {
         let _alone = self.busy.lock().await;
-        let inside = self.options.place.inside(vec![format!("{}/{script}", layout::PHP)]);
+        let mut all = vec![format!("{}/{script}", layout::PHP)];
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        let inside = self.options.place.inside(all);
         let spec = serde_json::to_string(&inside).unwrap_or_default();
         let output = Command::new(&self.options.own_program)
             .called(script)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use flotilla_core::deploy::{HoldMode, Phase};
 use flotilla_core::fleet::{Accepted, Fleet, Member, Release};
 use flotilla_core::id::{DeployId, InstanceName, Millis};
-use flotilla_core::plan::{Effect, Event, REQUESTS_TO_JUDGE_MIN, plan};
+use flotilla_core::plan::{Effect, Event, REQUESTS_TO_JUDGE_MIN, UPGRADE_END_LIMIT, plan};
 use flotilla_core::report::SlotReport;
 use flotilla_core::slot::SlotName;
 use flotilla_core::table::BalancerStatus;
@@ -459,10 +459,10 @@ fn a_database_upgrade_runs_while_requests_are_held() {
     assert!(bench.fleet.table.hold.is_some());
     assert_eq!(bench.effects, [Effect::PushTable], "the balancer does not hold yet");
     bench.balancer_follows();
-    assert_eq!(bench.effects, [Effect::UpgradeDatabase(id, revision(NEW))]);
+    let until = Millis(bench.observed.now.0 + 20_000);
+    assert_eq!(bench.effects, [Effect::UpgradeDatabase(id, revision(NEW), until)]);
     assert!(bench.fleet.table.hold.is_some());
-    bench.observed.upgrade = Some((id, Ok(())));
-    bench.settle();
+    bench.upgraded(id, Ok(()), Some(2));
     assert_eq!((bench.phase(), bench.fleet.table.hold), ("cutting over", None));
     assert_eq!(bench.served_from(), ["web-1 green", "web-2 green"]);
 }
@@ -524,16 +524,17 @@ fn a_hold_gives_up_by_not_deploying() {
 fn an_upgrade_that_fails_or_takes_too_long_fails_the_deploy() {
     let (mut bench, id) = Bench::holding(1);
     bench.balancer_follows();
-    bench.observed.upgrade = Some((id, Err("out of disk".to_owned())));
-    bench.settle();
+    bench.upgraded(id, Err("out of disk"), Some(1));
     assert_eq!(bench.outcomes(), ["1 failed: the database upgrade failed: out of disk"]);
 
     let (mut bench, _) = Bench::holding(1);
     bench.balancer_follows();
-    bench.wait(bench.policy.hold_limit + seconds(1), &[1]);
+    bench.wait(bench.policy.hold_limit + UPGRADE_END_LIMIT, &[1]);
+    assert_eq!(bench.phase(), "upgrading", "the shell ends it and looks what came of it");
+    bench.wait(Duration::from_millis(1), &[1]);
     assert_eq!(
         bench.outcomes(),
-        ["1 failed: the database upgrade took longer than the hold limit"]
+        ["1 failed: the database upgrade did not end; the database may be upgraded"]
     );
     assert_eq!(bench.fleet.table.hold, None);
 }
@@ -543,9 +544,9 @@ fn a_foreman_that_restarts_hears_of_the_instances_before_it_cuts_over() {
     let (mut bench, id) = Bench::holding(2);
     bench.balancer_follows();
     bench.restart_foreman();
-    bench.observed.upgrade = Some((id, Ok(())));
-    bench.settle();
+    bench.upgraded(id, Ok(()), Some(2));
     assert_eq!(bench.phase(), "upgrading");
+    assert!(bench.fleet.table.hold.is_some());
     assert_eq!(bench.served_from(), ["web-1 blue", "web-2 blue"]);
     bench.all_report(SlotName::Green, &ready(NEW));
     bench.settle();
@@ -561,6 +562,63 @@ fn a_foreman_that_restarts_hears_of_the_instances_before_it_swaps_back() {
     bench.all_report(SlotName::Blue, &ready(OLD));
     bench.settle();
     assert_eq!(bench.served_from(), ["web-1 blue", "web-2 blue"]);
+}
+
+#[test]
+fn an_upgrade_that_was_ended_after_its_work_goes_forward() {
+    let (mut bench, id) = Bench::holding(1);
+    bench.balancer_follows();
+    bench.wait(bench.policy.hold_limit + seconds(1), &[1]);
+    bench.upgraded(id, Err("it took too long"), Some(2));
+    assert_eq!((bench.phase(), bench.fleet.table.hold), ("cutting over", None));
+    assert_eq!(bench.served_from(), ["web-1 green"], "old code would meet a newer database");
+}
+
+#[test]
+fn a_failed_upgrade_of_which_nothing_can_be_read_says_so() {
+    let (mut bench, id) = Bench::holding(1);
+    bench.balancer_follows();
+    bench.upgraded(id, Err("the database went away"), None);
+    assert_eq!(
+        bench.outcomes(),
+        ["1 failed: the database upgrade failed: the database went away; whether the database is \
+          upgraded is not known"]
+    );
+}
+
+#[test]
+fn a_foreman_that_restarts_late_in_an_upgrade_has_the_time_to_look_at_the_database() {
+    let (mut bench, id) = Bench::holding(1);
+    bench.balancer_follows();
+    let until = Millis(bench.observed.now.0 + 20_000);
+    bench.observed.now.0 += 600_000;
+    bench.restart_foreman();
+    assert_eq!(bench.effects.last(), Some(&Effect::UpgradeDatabase(id, revision(NEW), until)));
+    bench.all_report(SlotName::Green, &ready(NEW));
+    bench.upgraded(id, Err("its time was up"), Some(2));
+    assert_eq!(bench.served_from(), ["web-1 green"]);
+}
+
+#[test]
+fn calling_off_an_upgrade_ends_it_first_and_remembers_what_it_did() {
+    for (database, told) in [
+        (1, "1 failed: called off by maria"),
+        (2, "1 failed: called off by maria; the database is upgraded"),
+    ] {
+        let (mut bench, id) = Bench::holding(1);
+        bench.balancer_follows();
+        bench.fleet.call_off("maria", true).unwrap();
+        bench.settle();
+        assert_eq!(bench.phase(), "upgrading", "it may still run");
+        let now = bench.observed.now;
+        let ends =
+            matches!(&bench.effects[..], [Effect::UpgradeDatabase(_, _, until)] if *until <= now);
+        assert!(ends, "{:?}", bench.effects);
+        bench.upgraded(id, Err("its time was up"), Some(database));
+        assert_eq!(bench.outcomes(), [told]);
+        assert_eq!(bench.served_from(), ["web-1 blue"]);
+        assert_eq!(bench.ask(release(0xc, 1)).is_err(), database == 2);
+    }
 }
 
 #[test]

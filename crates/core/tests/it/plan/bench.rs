@@ -6,7 +6,7 @@ use flotilla_core::deploy::{Cause, Outcome, Policy, Request};
 use flotilla_core::error::Failure;
 use flotilla_core::fleet::{Accepted, Fleet, Release};
 use flotilla_core::id::{DeployId, Generation, InstanceName, Millis, Revision};
-use flotilla_core::plan::{Effect, Event, Observed, Seen, plan};
+use flotilla_core::plan::{Effect, Event, Observed, Seen, Upgraded, plan};
 use flotilla_core::report::{AgentReport, PhpWorkers, SlotError, SlotReport};
 use flotilla_core::slot::{SlotName, Slots};
 use flotilla_core::table::{BalancerStatus, ReleaseStatus, UpstreamStatus};
@@ -187,6 +187,19 @@ impl Bench {
 
     pub(super) fn smoke(&mut self, id: DeployId, outcome: Result<(), &str>) {
         self.observed.smoke = Some((id, outcome.map_err(str::to_owned)));
+        self.settle();
+    }
+
+    /// The shell tells how an upgrade ended, and stores what the database says.
+    pub(super) fn upgraded(
+        &mut self,
+        id: DeployId,
+        outcome: Result<(), &str>,
+        database: Option<u64>,
+    ) {
+        self.fleet.learn_database(database);
+        let outcome = outcome.map_err(str::to_owned);
+        self.observed.upgrade = Some((id, Upgraded { outcome, database }));
         self.settle();
     }
 

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::deploy::{Cause, Outcome, Phase, Request};
 use flotilla_core::fleet::{Accepted, Fleet, Member, Release};
-use flotilla_core::id::{DeployId, InstanceName, Millis};
-use flotilla_core::plan::{Effect, Event as Milestone, Observed, Seen, plan};
+use flotilla_core::id::{DeployId, InstanceName, Millis, Revision};
+use flotilla_core::plan::{Effect, Event as Milestone, Observed, Seen, Upgraded, plan};
 use flotilla_core::report::AgentReport;
 use flotilla_core::table::BalancerStatus;
 
 use super::site::{Quality, db_version, quality};
-use super::world::{Event, Message, Way, World};
+use super::world::{Event, Message, Upgrade, Way, World};
 
 const TICK: u64 = 100;
 /// An answer may come this late, and be overtaken by others.
@@ -66,10 +66,17 @@ impl World {
         self.after(1, Event::ForemanTick { boot });
     }
 
-    /// All memory is lost; children die with their parent.
+    /// All memory is lost. An upgrade without its foreman begins no further statement; the one that
+    /// runs may end, and nobody else upgrades before that.
     pub(super) fn foreman_crashes(&mut self) {
         self.foreman.is_running = false;
-        self.database.running = None;
+        if let Some(upgrade) = self.database.running.take()
+            && self.random.chance(300)
+        {
+            let delay = self.random.between(1, 1_500);
+            self.database.locked_until = self.now + delay;
+            self.after(delay, Event::OrphanEnds { version: upgrade.version });
+        }
         let delay = if self.random.chance(200) {
             self.random.between(500, 9_000)
         } else {
@@ -206,7 +213,7 @@ impl World {
         }
         let is_news = next.generation > self.foreman.store.fleet.generation;
         self.foreman.store.fleet = next;
-        self.stop_upgrade_without_phase();
+        self.end_upgrade_without_phase();
         if is_news {
             self.answer_polls();
         }
@@ -233,15 +240,49 @@ impl World {
         }
     }
 
-    /// The shell's contract: an upgrade does not outlive its phase.
-    fn stop_upgrade_without_phase(&mut self) {
+    /// The shell's contract: an upgrade that its phase no longer asks for is ended.
+    fn end_upgrade_without_phase(&mut self) {
         let deploy = self.foreman.store.fleet.deploy.as_ref();
         let upgrading = deploy
             .filter(|deploy| deploy.phase == Phase::Upgrading)
             .map(|deploy| deploy.request.id);
-        if self.database.running.is_some_and(|(_, id)| Some(id) != upgrading) {
-            self.database.running = None;
+        if self.database.running.is_some_and(|one| Some(one.id) != upgrading) {
+            self.end_upgrade();
         }
+    }
+
+    /// Kills the upgrade that runs; then somebody looks what came of it.
+    fn end_upgrade(&mut self) {
+        let run = self.number();
+        let delay = self.random.between(20, 1_500);
+        if let Some(upgrade) = &mut self.database.running
+            && !upgrade.is_ending
+        {
+            *upgrade = Upgrade { run, is_ending: true, ..*upgrade };
+            self.after(delay, Event::UpgradeEnds { run, is_cut: true });
+        }
+    }
+
+    fn begin_upgrade(&mut self, id: DeployId, revision: &Revision, until: Millis) {
+        if let Some(running) = self.database.running {
+            if running.id != id || until.0 <= self.now {
+                self.end_upgrade();
+            }
+            return;
+        }
+        let (run, version) = (self.number(), db_version(revision).unwrap_or(0));
+        self.database.running = Some(Upgrade { run, id, version, is_ending: false });
+        self.check_upgrade_begins();
+        let is_endless = self.has_faults() && self.random.chance(50);
+        let delay = if is_endless { 60_000 } else { self.random.between(50, 1_500) };
+        let ends_at = self.now.max(self.database.locked_until) + delay;
+        let is_cut = ends_at > until.0;
+        let ends_at = if is_cut {
+            until.0.max(self.now).max(self.database.locked_until) + self.random.between(20, 1_500)
+        } else {
+            ends_at
+        };
+        self.after(ends_at - self.now, Event::UpgradeEnds { run, is_cut });
     }
 
     fn perform(&mut self, effect: &Effect) {
@@ -262,17 +303,8 @@ impl World {
             }
             // A check-out ahead of time changes nothing that anybody sees.
             Effect::ReadyWorkshop(_) => {}
-            Effect::UpgradeDatabase(id, _) => {
-                let id = *id;
-                if self.database.running.is_some() {
-                    return;
-                }
-                let run = self.number();
-                self.database.running = Some((run, id));
-                self.check_upgrade_begins();
-                let is_endless = self.has_faults() && self.random.chance(50);
-                let delay = if is_endless { 60_000 } else { self.random.between(50, 1_500) };
-                self.after(delay, Event::UpgradeEnds { run, id });
+            Effect::UpgradeDatabase(id, revision, until) => {
+                self.begin_upgrade(*id, revision, *until);
             }
             Effect::RunSmoke(id) => {
                 let id = *id;
@@ -286,24 +318,28 @@ impl World {
         }
     }
 
-    pub(super) fn upgrade_ends(&mut self, run: u64, id: DeployId) {
-        if self.database.running != Some((run, id)) {
-            return;
-        }
+    /// What was killed may have done its work just before; what failed, too.
+    pub(super) fn upgrade_ends(&mut self, run: u64, is_cut: bool) {
+        let Some(upgrade) = self.database.running.filter(|one| one.run == run) else { return };
         self.database.running = None;
         let often = if self.is_stubborn { 700 } else { 100 };
-        let is_failed = self.has_faults() && self.random.chance(often);
-        let deploy = self.foreman.store.fleet.deploy.as_ref();
-        let revision = deploy.map(|deploy| deploy.request.release.revision.clone());
-        let outcome = if is_failed {
-            Err("the upgrade script ended with 255".to_owned())
-        } else {
-            let wanted = revision.as_ref().and_then(db_version).unwrap_or(0);
-            self.database.version = self.database.version.max(wanted);
-            Ok(())
+        let is_failed = is_cut || self.has_faults() && self.random.chance(often);
+        if !is_failed || self.random.chance(200) {
+            self.database.version = self.database.version.max(upgrade.version);
+        }
+        let is_silent = is_failed && self.has_faults() && self.random.chance(100);
+        let upgraded = Upgraded {
+            outcome: if is_failed { Err("it ended with 255".to_owned()) } else { Ok(()) },
+            database: (!is_silent).then_some(self.database.version),
         };
-        self.foreman.observed.upgrade = Some((id, outcome));
-        self.work();
+        let mut next = self.foreman.store.fleet.clone();
+        if next.learn_database(upgraded.database) {
+            self.commit(next, &[]);
+        }
+        self.foreman.observed.upgrade = Some((upgrade.id, upgraded));
+        if !self.foreman_may_crash(30) {
+            self.work();
+        }
     }
 
     pub(super) fn smoke_ends(&mut self, boot: u64, id: DeployId) {
@@ -352,7 +388,7 @@ impl World {
         }
         let mut next = self.foreman.store.fleet.clone();
         let is_forced = self.random.chance(100);
-        if let Ok(Some(_)) = next.call_off("maria", is_forced) {
+        if let Ok(Some(called_off)) = next.call_off("maria", is_forced) {
             self.note(|| "called off".to_owned());
             self.checker.count("called off");
             self.commit(next, &[]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use flotilla_core::deploy::{HoldMode, Outcome, Phase, Request};
 use flotilla_core::fleet::{Fleet, Member};
 use flotilla_core::id::{InstanceName, Millis};
-use flotilla_core::plan::Event as Milestone;
+use flotilla_core::plan::{Event as Milestone, UPGRADE_END_LIMIT};
 use flotilla_core::slot::SlotName;
 use flotilla_core::table::Table;
 
@@ -122,6 +122,7 @@ impl World {
         if !matches!(outcome, Outcome::Failed { .. }) || was_cut_over {
             return;
         }
+        self.check_database_is_known(former, next, outcome);
         let served_at = self.checker.served_at.get(&request.release.revision).copied();
         // A release that is deployed once more serves all the time from the other colour.
         let is_again = former.serving_release() == Some(&request.release);
@@ -136,6 +137,23 @@ impl World {
             before == next.releases,
             || format!("{before:?} before, {:?} after {request:?}", next.releases),
         );
+    }
+
+    /// Whoever gives up an upgrade knows what it did, or says that nobody does.
+    fn check_database_is_known(&mut self, former: &Fleet, next: &Fleet, outcome: &Outcome) {
+        let was_upgrading =
+            former.deploy.as_ref().is_some_and(|deploy| deploy.phase == Phase::Upgrading);
+        let Outcome::Failed { reason } = outcome else { return };
+        let is_told = reason.contains("not known") || reason.contains("may be upgraded");
+        if !was_upgrading || is_told {
+            return;
+        }
+        let of_code = next.serving_release().and_then(|release| release.db_version);
+        let known = of_code.max(next.db_version).unwrap_or(0);
+        let version = self.database.version;
+        self.checker.hold_true("an upgrade that is given up is known", known >= version, || {
+            format!("database version {version}, and the document knows {known}: {reason}")
+        });
     }
 
     fn check_left(&mut self, name: &InstanceName) {
@@ -175,7 +193,7 @@ impl World {
             Phase::Draining => policy.prepare_timeout.max(policy.drain_timeout),
             Phase::Preparing => policy.prepare_timeout,
             Phase::Holding => policy.hold_limit / 2,
-            Phase::Upgrading => policy.hold_limit,
+            Phase::Upgrading => policy.hold_limit + UPGRADE_END_LIMIT,
             Phase::CuttingOver | Phase::Verifying { .. } | Phase::SwappingBack { .. } => return,
         };
         let waited = Millis(self.now).since(deploy.phase_since);
@@ -247,7 +265,9 @@ impl World {
         checker.hold_true("new code waits for its database", version >= needed, || {
             format!("{request:?} on database version {version}")
         });
-        let is_upgrading = self.database.running.is_some() && self.policy.hold != HoldMode::Never;
+        let is_locked = self.database.locked_until > self.now;
+        let is_upgrading =
+            (self.database.running.is_some() || is_locked) && self.policy.hold != HoldMode::Never;
         checker.hold_true(
             "no PHP request runs while the database is upgraded under hold",
             !(is_upgrading && request.is_php),

@@ -32,17 +32,44 @@ pub(super) enum Weather {
 #[derive(Debug, Clone)]
 pub(super) enum Event {
     ForemanBoot,
-    ForemanTick { boot: u64 },
-    UpgradeEnds { run: u64, id: DeployId },
-    SmokeEnds { boot: u64, id: DeployId },
-    AgentBoot { name: InstanceName, machine: u64 },
-    AgentTick { name: InstanceName, life: u64 },
-    AgentStep { name: InstanceName, work: u64 },
+    ForemanTick {
+        boot: u64,
+    },
+    UpgradeEnds {
+        run: u64,
+        is_cut: bool,
+    },
+    /// The last statement of an upgrade whose foreman died.
+    OrphanEnds {
+        version: u64,
+    },
+    SmokeEnds {
+        boot: u64,
+        id: DeployId,
+    },
+    AgentBoot {
+        name: InstanceName,
+        machine: u64,
+    },
+    AgentTick {
+        name: InstanceName,
+        life: u64,
+    },
+    AgentStep {
+        name: InstanceName,
+        work: u64,
+    },
     BalancerBoot,
-    HealthTick { boot: u64 },
+    HealthTick {
+        boot: u64,
+    },
     Visit,
-    ResponseEnds { request: u64 },
-    HoldEnds { request: u64 },
+    ResponseEnds {
+        request: u64,
+    },
+    HoldEnds {
+        request: u64,
+    },
     Deliver(Box<Message>),
     Command,
     Fault,
@@ -86,7 +113,20 @@ pub(super) enum Way {
 #[derive(Debug, Default)]
 pub(super) struct Database {
     pub(super) version: u64,
-    pub(super) running: Option<(u64, DeployId)>,
+    pub(super) running: Option<Upgrade>,
+    /// Until when an upgrade without a foreman keeps the database locked.
+    pub(super) locked_until: u64,
+}
+
+/// An upgrade under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Upgrade {
+    pub(super) run: u64,
+    pub(super) id: DeployId,
+    /// The version that it makes.
+    pub(super) version: u64,
+    /// Whether it was told to end.
+    pub(super) is_ending: bool,
 }
 
 pub(super) struct World {
@@ -130,7 +170,7 @@ impl World {
             foreman: Foreman::default(),
             agents: BTreeMap::new(),
             balancer: Balancer::default(),
-            database: Database { version: 1, running: None },
+            database: Database { version: 1, running: None, locked_until: 0 },
             requests: BTreeMap::new(),
             cuts: BTreeMap::new(),
             checker: Checker::default(),
@@ -181,7 +221,10 @@ impl World {
         match event {
             Event::ForemanBoot => self.foreman_boots(),
             Event::ForemanTick { boot } => self.foreman_ticks(boot),
-            Event::UpgradeEnds { run, id } => self.upgrade_ends(run, id),
+            Event::UpgradeEnds { run, is_cut } => self.upgrade_ends(run, is_cut),
+            Event::OrphanEnds { version } => {
+                self.database.version = self.database.version.max(version);
+            }
             Event::SmokeEnds { boot, id } => self.smoke_ends(boot, id),
             Event::AgentBoot { name, machine } => self.agent_boots(&name, machine),
             Event::AgentTick { name, life } => self.agent_ticks(&name, life),
