@@ -6,6 +6,7 @@ mod commands;
 mod failure;
 mod internal;
 mod local;
+mod patience;
 mod printer;
 mod reference;
 mod site;

@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use flotilla_core::api::{DeployRecord, DeployReply, DeployRequest, RollbackRequest};
 use flotilla_core::deploy::Outcome;
-use flotilla_core::error::ErrorKind;
+use flotilla_core::error::{ErrorKind, Failure};
+use flotilla_core::id::DeployId;
 
 use crate::client::Client;
+use crate::patience::{Patience, WAITING};
 use crate::printer::{Printer, duration};
 use crate::site::Site;
 
@@ -64,15 +66,21 @@ pub(crate) async fn roll_back(
     Ok(conclude(&record, "Rolled back to", printer))
 }
 
+/// Waits for the end of a deploy, also over a restart of the foreman.
 async fn follow(
     client: &Client,
     reply: &DeployReply,
     printer: &Printer,
 ) -> anyhow::Result<DeployRecord> {
     let mut progress = printer.progress();
+    let mut patience = Patience::default();
     let revision = reply.revision.short();
     let record = loop {
-        let record = client.wait_for_deploy(reply.id).await?;
+        let answer = patience.bear(client.wait_for_deploy(reply.id).await).await;
+        let Some(record) = answer.map_err(|failure| goes_on(failure, reply.id))? else {
+            progress.doing(format!("{revision}: {WAITING}"));
+            continue;
+        };
         if record.outcome.is_some() {
             break record;
         }
@@ -84,7 +92,7 @@ async fn follow(
                 }
                 None => format!("{revision}: starting"),
             },
-            Err(_silent) => format!("{revision}: waiting for the foreman"),
+            Err(_silent) => format!("{revision}: {WAITING}"),
         });
     };
     progress.done();
@@ -92,6 +100,17 @@ async fn follow(
         printer.json(&record)?;
     }
     Ok(record)
+}
+
+/// A command that cannot follow any longer says that the deploy does not end with it.
+fn goes_on(failure: Failure, id: DeployId) -> Failure {
+    if failure.kind != ErrorKind::Unavailable {
+        return failure;
+    }
+    failure.with_hint(format!(
+        "deploy {id} goes on when the foreman is back; `flotilla releases` tells how it ended, \
+         `flotilla logs foreman` why it is away"
+    ))
 }
 
 fn conclude(record: &DeployRecord, verb: &str, printer: &Printer) -> ExitCode {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use flotilla_core::error::{ErrorKind, Failure};
 use flotilla_core::fleet::Member;
 use tokio::time::Instant;
 
-use crate::failure;
+use crate::patience::{Patience, WAITING};
 use crate::printer::Printer;
 use crate::site::Site;
 
@@ -19,8 +20,12 @@ pub(crate) async fn run(site: &Site, instances: u16, printer: &Printer) -> anyho
     client.resize(instances).await?;
     let mut progress = printer.progress();
     let wanted = usize::from(instances);
+    let mut patience = Patience::default();
     loop {
-        let status = client.status().await?;
+        let Some(status) = patience.bear(client.status().await).await? else {
+            progress.doing(WAITING);
+            continue;
+        };
         let is_active = |member: Member| member == Member::Active;
         let serving = status
             .instances
@@ -32,12 +37,13 @@ pub(crate) async fn run(site: &Site, instances: u16, printer: &Printer) -> anyho
             break;
         }
         if started_at.elapsed() > SCALE_TIMEOUT {
-            return Err(failure::unavailable(format!(
+            let message = format!(
                 "{serving} of {wanted} instances serve after {} s; the fleet goes on trying",
                 SCALE_TIMEOUT.as_secs()
-            ))
-            .with_hint("`flotilla status` and `flotilla logs` tell what is missing")
-            .into());
+            );
+            return Err(Failure::new(ErrorKind::Partial, message)
+                .with_hint("`flotilla status` and `flotilla logs` tell what is missing")
+                .into());
         }
         progress.doing(format!("{serving} of {wanted} instances serve, {leaving} are leaving"));
         tokio::time::sleep(POLL_INTERVAL).await;

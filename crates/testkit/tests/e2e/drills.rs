@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use flotilla_core::api::DeployRecord;
+use flotilla_core::api::{DeployRecord, Status};
 use flotilla_core::deploy::Outcome;
 use flotilla_testkit::code::Clone;
 use flotilla_testkit::exchange::{Exchange, Kind, failed, failed_outside, tally};
-use flotilla_testkit::fleet::{Fleet, Settings};
+use flotilla_testkit::fleet::{Fleet, Settings, record};
 use flotilla_testkit::load::{Load, Plan};
 use flotilla_testkit::orders;
 use flotilla_testkit::parts::Part;
@@ -185,6 +185,8 @@ async fn a_deploy_whose_foreman_or_agent_is_killed_settles_and_the_next_one_work
         load.sees(&version).await.unwrap();
         fleet.whole(INSTANCES).await.unwrap();
     }
+    a_command_that_follows_a_deploy_outlives_its_foreman(&fleet, &code).await;
+    load.sees("followed").await.unwrap();
     let last = code.publish_version("last").await.unwrap();
     let ended = fleet.deploy_well(&last).await.unwrap();
     assert_eq!(ended.outcome, Some(Outcome::Settled { instances: INSTANCES }));
@@ -192,8 +194,24 @@ async fn a_deploy_whose_foreman_or_agent_is_killed_settles_and_the_next_one_work
     let exchanges = end(&fleet, load, "foreman").await;
     let mut versions = vec!["1".to_owned()];
     versions.extend((0..drills.len()).map(|number| format!("drill-{number}")));
-    versions.push("last".to_owned());
+    versions.extend(["followed".to_owned(), "last".to_owned()]);
     crate::assert_unnoticed(&exchanges, &versions);
+}
+
+async fn a_command_that_follows_a_deploy_outlives_its_foreman(fleet: &Fleet, code: &Clone) {
+    let revision = code.publish_version("followed").await.unwrap();
+    let follow = async { fleet.run(&["deploy", "--json", &revision]).await.unwrap() };
+    let kill = async {
+        let is_under_way = |status: &Status| status.deploy.is_some();
+        fleet.status_when("a deploy", DEPLOY_LIMIT, is_under_way).await.unwrap();
+        let killed = fleet.kill(Part::Foreman).unwrap();
+        back(fleet, Part::Foreman, killed).await;
+    };
+    let (ran, ()) = tokio::join!(follow, kill);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let is_settled = record(&ran).unwrap().outcome.is_some_and(|outcome| outcome.is_settled());
+    assert!(is_settled, "{}", ran.stderr);
+    fleet.whole(INSTANCES).await.unwrap();
 }
 
 async fn deploy_and_kill(
