@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::Release;
-use crate::id::{DeployId, Generation, Millis};
+use crate::id::{DeployId, Generation, InstanceName, Millis};
 use crate::slot::SlotName;
 use crate::table::ReleaseStatus;
 
@@ -150,6 +150,9 @@ pub enum Outcome {
     Settled {
         /// How many instances serve it.
         instances: usize,
+        /// Those that did not when the deploy ended, and join when they are ready.
+        #[serde(default)]
+        left_out: Vec<LeftOut>,
     },
     /// It was never served.
     Failed {
@@ -161,8 +164,21 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
-    /// A newer request took its place before it began.
-    Superseded,
+    /// It never began.
+    Superseded {
+        /// What took its place.
+        #[serde(default)]
+        reason: String,
+    },
+}
+
+/// An instance that a deploy did not wait for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The instance.
+    pub instance: InstanceName,
+    /// Why it does not serve the release.
+    pub reason: String,
 }
 
 impl Outcome {
@@ -179,7 +195,23 @@ impl Outcome {
             Self::Settled { .. } => "settled",
             Self::Failed { .. } => "failed",
             Self::SwappedBack { .. } => "swapped back",
-            Self::Superseded => "superseded",
+            Self::Superseded { .. } => "superseded",
+        }
+    }
+
+    /// Says why the release does not serve, or not on every instance; empty when all is well.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Settled { left_out, .. } => {
+                let told = left_out
+                    .iter()
+                    .map(|one| format!("`{}` was left out: {}", one.instance, one.reason));
+                told.collect::<Vec<_>>().join("; ")
+            }
+            Self::Failed { reason }
+            | Self::SwappedBack { reason }
+            | Self::Superseded { reason } => reason.clone(),
         }
     }
 }

@@ -79,6 +79,15 @@ pub enum Accepted {
     },
 }
 
+/// What somebody has called off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CalledOff {
+    /// The deploy under way.
+    pub request: Request,
+    /// The one that waited behind it and now never starts.
+    pub waiting: Option<Request>,
+}
+
 impl Fleet {
     /// Returns what every agent shall converge to.
     #[must_use]
@@ -165,12 +174,17 @@ impl Fleet {
     }
 
     /// Ends the deploy under way before its time: what no visitor has seen is given up, what serves
-    /// is swapped back once the cutover is confirmed. Returns the deploy; `None` when there is none.
+    /// is swapped back once the cutover is confirmed. A request that waits behind it is given up too:
+    /// who goes back does not want the next release. `None` when there is no deploy.
     ///
     /// # Errors
     /// Refused when nothing served before it, and when the release before would
     /// meet a newer database without being forced.
-    pub fn call_off(&mut self, author: &str, is_forced: bool) -> Result<Option<&Deploy>, Failure> {
+    pub fn call_off(
+        &mut self,
+        author: &str,
+        is_forced: bool,
+    ) -> Result<Option<CalledOff>, Failure> {
         let before = self.deploy.as_ref().map(|deploy| deploy.slot.other());
         let before = before.and_then(|slot| self.releases.get(slot).clone());
         let Some(deploy) = &mut self.deploy else { return Ok(None) };
@@ -182,7 +196,7 @@ impl Fleet {
             check_database(&before, deploy.request.release.db_version, is_forced)?;
         }
         deploy.called_off.get_or_insert_with(|| format!("called off by {author}"));
-        Ok(Some(deploy))
+        Ok(Some(CalledOff { request: deploy.request.clone(), waiting: self.queued.take() }))
     }
 
     /// Wants another release in a colour.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::deploy::{Deploy, HoldMode, Outcome, Phase, Policy, Request};
+use crate::deploy::{Deploy, HoldMode, LeftOut, Outcome, Phase, Policy, Request};
 use crate::fleet::{Fleet, Member};
 use crate::id::{DeployId, InstanceName, Millis, Revision};
 use crate::report::AgentReport;
@@ -332,7 +332,34 @@ impl Step<'_> {
             matches!(&self.observed.smoke, Some((id, Ok(()))) if *id == deploy.request.id);
         if is_smoked && self.waited(deploy) >= self.policy.verify_window {
             let instances = self.fleet.table.upstreams.len();
-            self.end(deploy, Outcome::Settled { instances });
+            let left_out = self.left_out(deploy);
+            self.end(deploy, Outcome::Settled { instances, left_out });
+        }
+    }
+
+    /// Names the instances that do not serve the release, and why.
+    fn left_out(&self, deploy: &Deploy) -> Vec<LeftOut> {
+        let instances = self.fleet.instances.iter();
+        instances
+            .filter(|(name, member)| **member == Member::Active && !self.fleet.table.has(name))
+            .map(|(name, _)| LeftOut { instance: name.clone(), reason: self.lack(name, deploy) })
+            .collect()
+    }
+
+    fn lack(&self, name: &InstanceName, deploy: &Deploy) -> String {
+        let Some(seen) = self.observed.reports.get(name) else {
+            return "it has not reported yet".to_owned();
+        };
+        let silence = self.observed.now.since(seen.at);
+        let slot = seen.report.slots.get(deploy.slot);
+        match &slot.error {
+            _ if silence > self.policy.lease => {
+                format!("it has not reported for {} s", silence.as_secs())
+            }
+            Some(error) if error.revision == deploy.request.release.revision => {
+                error.message.clone()
+            }
+            _ => "it has not prepared it yet".to_owned(),
         }
     }
 

@@ -308,7 +308,8 @@ impl Driver {
         next.last_deploy = id;
         let mut records = vec![record(&request, subject)];
         if let Accepted::Queued { superseded: Some(old), .. } = &accepted {
-            records.extend(self.ended(old, Outcome::Superseded, None).await?);
+            let reason = format!("deploy {id} took its place");
+            records.extend(self.ended(old, Outcome::Superseded { reason }, None).await?);
         }
         self.store.commit(&next, records).await?;
         self.fleet = next;
@@ -354,13 +355,19 @@ impl Driver {
         request: &CallOff,
     ) -> Result<Result<CalledOff, Failure>, StoreError> {
         let mut next = self.fleet.clone();
-        let deploy = match next.call_off(&request.author, request.is_forced) {
-            Ok(Some(deploy)) => deploy,
+        let called_off = match next.call_off(&request.author, request.is_forced) {
+            Ok(Some(called_off)) => called_off,
             Ok(None) => return Ok(Ok(None)),
             Err(failure) => return Ok(Err(failure)),
         };
-        let called_off = (deploy.request.id, deploy.request.release.revision.clone());
-        self.store.commit(&next, Vec::new()).await?;
+        let mut records = Vec::new();
+        if let Some(waiting) = &called_off.waiting {
+            let behind = called_off.request.id;
+            let reason = format!("deploy {behind} before it was called off by {}", request.author);
+            records.extend(self.ended(waiting, Outcome::Superseded { reason }, None).await?);
+        }
+        let called_off = (called_off.request.id, called_off.request.release.revision);
+        self.store.commit(&next, records).await?;
         self.fleet = next;
         tracing::info!(deploy = called_off.0.0, author = request.author, "A deploy was called off");
         Ok(Ok(Some(called_off)))

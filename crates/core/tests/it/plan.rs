@@ -378,6 +378,24 @@ fn a_release_that_is_deployed_once_more_is_measured_by_its_former_run() {
 }
 
 #[test]
+fn a_deploy_names_the_instances_that_it_left_out() {
+    let mut bench = Bench::new(4);
+    let id = bench.deploy(release(NEW, 1));
+    bench.reports(1, SlotName::Green, ready(NEW));
+    bench.reports(2, SlotName::Green, failing(NEW));
+    bench.reports(4, SlotName::Green, ready(NEW));
+    bench.wait(bench.policy.prepare_timeout + seconds(1), &[1, 2, 4]);
+    bench.balancer_follows();
+    bench.smoke(id, Ok(()));
+    bench.wait(bench.policy.verify_window, &[1, 2, 4]);
+    assert_eq!(
+        bench.outcomes(),
+        ["1 settled: `web-2` was left out: the disk is full; `web-3` was left out: it has not \
+          reported for 131 s"]
+    );
+}
+
+#[test]
 fn a_failed_smoke_request_swaps_back() {
     let (mut bench, id) = Bench::verifying(1);
     bench.smoke(id, Err("`/shop` was answered 500"));
@@ -397,7 +415,10 @@ fn a_deploy_that_is_called_off_is_given_up_or_swapped_back() {
     assert_eq!(bench.fleet.call_off("maria", false).unwrap(), None);
 
     let (mut bench, _) = Bench::verifying(2);
-    bench.fleet.call_off("maria", false).unwrap();
+    let (next, _) = bench.ask(release(0xc, 1)).unwrap();
+    let called_off = bench.fleet.call_off("maria", false).unwrap().unwrap();
+    assert_eq!(called_off.waiting.map(|request| request.id), Some(next));
+    assert_eq!(bench.fleet.queued, None, "who goes back does not want the next release");
     bench.settle();
     assert_eq!(bench.served_from(), ["web-1 blue", "web-2 blue"]);
     bench.balancer_follows();
@@ -540,31 +561,6 @@ fn an_upgrade_that_fails_or_takes_too_long_fails_the_deploy() {
 }
 
 #[test]
-fn a_foreman_that_restarts_hears_of_the_instances_before_it_cuts_over() {
-    let (mut bench, id) = Bench::holding(2);
-    bench.balancer_follows();
-    bench.restart_foreman();
-    bench.upgraded(id, Ok(()), Some(2));
-    assert_eq!(bench.phase(), "upgrading");
-    assert!(bench.fleet.table.hold.is_some());
-    assert_eq!(bench.served_from(), ["web-1 blue", "web-2 blue"]);
-    bench.all_report(SlotName::Green, &ready(NEW));
-    bench.settle();
-    assert_eq!(bench.served_from(), ["web-1 green", "web-2 green"]);
-}
-
-#[test]
-fn a_foreman_that_restarts_hears_of_the_instances_before_it_swaps_back() {
-    let (mut bench, id) = Bench::verifying(2);
-    bench.restart_foreman();
-    bench.smoke(id, Err("the front page was answered 500"));
-    assert_eq!(bench.served_from(), ["web-1 green", "web-2 green"]);
-    bench.all_report(SlotName::Blue, &ready(OLD));
-    bench.settle();
-    assert_eq!(bench.served_from(), ["web-1 blue", "web-2 blue"]);
-}
-
-#[test]
 fn an_upgrade_that_was_ended_after_its_work_goes_forward() {
     let (mut bench, id) = Bench::holding(1);
     bench.balancer_follows();
@@ -619,6 +615,31 @@ fn calling_off_an_upgrade_ends_it_first_and_remembers_what_it_did() {
         assert_eq!(bench.served_from(), ["web-1 blue"]);
         assert_eq!(bench.ask(release(0xc, 1)).is_err(), database == 2);
     }
+}
+
+#[test]
+fn a_foreman_that_restarts_hears_of_the_instances_before_it_cuts_over() {
+    let (mut bench, id) = Bench::holding(2);
+    bench.balancer_follows();
+    bench.restart_foreman();
+    bench.upgraded(id, Ok(()), Some(2));
+    assert_eq!(bench.phase(), "upgrading");
+    assert!(bench.fleet.table.hold.is_some());
+    assert_eq!(bench.served_from(), ["web-1 blue", "web-2 blue"]);
+    bench.all_report(SlotName::Green, &ready(NEW));
+    bench.settle();
+    assert_eq!(bench.served_from(), ["web-1 green", "web-2 green"]);
+}
+
+#[test]
+fn a_foreman_that_restarts_hears_of_the_instances_before_it_swaps_back() {
+    let (mut bench, id) = Bench::verifying(2);
+    bench.restart_foreman();
+    bench.smoke(id, Err("the front page was answered 500"));
+    assert_eq!(bench.served_from(), ["web-1 green", "web-2 green"]);
+    bench.all_report(SlotName::Blue, &ready(OLD));
+    bench.settle();
+    assert_eq!(bench.served_from(), ["web-1 blue", "web-2 blue"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use flotilla_core::api::{DeployRecord, DeployReply, DeployRequest, RollbackRequest};
 use flotilla_core::deploy::Outcome;
 use flotilla_core::error::{ErrorKind, Failure};
-use flotilla_core::id::DeployId;
+use flotilla_core::id::{DeployId, Revision};
 
 use crate::client::Client;
 use crate::patience::{Patience, WAITING};
@@ -42,7 +42,8 @@ pub(crate) async fn deploy(
         return Ok(ExitCode::SUCCESS);
     }
     let record = follow(&client, &reply, printer).await?;
-    Ok(conclude(&record, "Deployed", printer))
+    let serving = serving(&client).await;
+    Ok(conclude(&record, "Deployed", serving.as_ref(), printer))
 }
 
 pub(crate) async fn roll_back(
@@ -55,15 +56,11 @@ pub(crate) async fn roll_back(
     let request = RollbackRequest { to, author: author(), is_forced };
     let reply = client.roll_back(&request).await?;
     let record = follow(&client, &reply, printer).await?;
+    let serving = serving(&client).await;
     if reply.is_called_off && record.outcome.as_ref().is_some_and(|outcome| !outcome.is_settled()) {
-        let revision = record.release.revision.short();
-        printer.say(format!(
-            "Called off deploy {} of {revision}; the release before serves",
-            reply.id
-        ));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(conclude_called_off(&record, serving.as_ref(), printer));
     }
-    Ok(conclude(&record, "Rolled back to", printer))
+    Ok(conclude(&record, "Rolled back to", serving.as_ref(), printer))
 }
 
 /// Waits for the end of a deploy, also over a restart of the foreman.
@@ -113,32 +110,76 @@ fn goes_on(failure: Failure, id: DeployId) -> Failure {
     ))
 }
 
-fn conclude(record: &DeployRecord, verb: &str, printer: &Printer) -> ExitCode {
-    let revision = record.release.revision.short();
-    let failed = |text: String| {
-        printer.say(format!("error: {text}"));
-        printer
-            .say("\nhint: `flotilla logs` shows what the parts said; the release before serves on");
-        ExitCode::from(ErrorKind::Refused.exit_code())
-    };
-    match &record.outcome {
-        Some(Outcome::Settled { instances }) => {
-            let took = record.took_millis.map(std::time::Duration::from_millis);
-            let took = took.map_or_else(String::new, |time| format!(" in {}", duration(time)));
-            printer.say(format!("{verb} {revision} on {instances} instances{took}"));
+/// Returns what serves; `None` when nobody says.
+async fn serving(client: &Client) -> Option<Revision> {
+    client.status().await.ok()?.release.map(|release| release.revision)
+}
+
+fn conclude_called_off(
+    record: &DeployRecord,
+    serving: Option<&Revision>,
+    printer: &Printer,
+) -> ExitCode {
+    let (id, revision) = (record.id, &record.release.revision);
+    match serving {
+        Some(serving) if serving == revision => {
+            let reason = record.outcome.as_ref().map(Outcome::reason).unwrap_or_default();
+            printer.say(format!(
+                "error: deploy {id} was called off, but `{}` still serves: {reason}",
+                revision.short()
+            ));
+            printer.say("\nhint: `flotilla status` shows what the instances hold");
+            ExitCode::from(ErrorKind::Partial.exit_code())
+        }
+        Some(serving) => {
+            let serving = serving.short();
+            printer
+                .say(format!("Called off deploy {id} of {}; {serving} serves", revision.short()));
             ExitCode::SUCCESS
         }
-        Some(Outcome::Failed { reason }) => {
-            failed(format!("`{revision}` was not deployed: {reason}"))
+        None => {
+            printer.say(format!("Called off deploy {id} of {}", revision.short()));
+            ExitCode::SUCCESS
         }
-        Some(Outcome::SwappedBack { reason }) => {
-            failed(format!("`{revision}` was taken back: {reason}"))
-        }
-        Some(Outcome::Superseded) => {
-            failed(format!("`{revision}` gave way to a newer deploy before it began"))
-        }
-        None => ExitCode::SUCCESS,
     }
+}
+
+/// Tells how a deploy ended. One that left instances out has succeeded: the fleet serves the release,
+/// and they join without anybody's help.
+fn conclude(
+    record: &DeployRecord,
+    verb: &str,
+    serving: Option<&Revision>,
+    printer: &Printer,
+) -> ExitCode {
+    let revision = record.release.revision.short();
+    let Some(outcome) = &record.outcome else { return ExitCode::SUCCESS };
+    let reason = outcome.reason();
+    let error = match outcome {
+        Outcome::Settled { instances, left_out } => {
+            let took = record.took_millis.map(std::time::Duration::from_millis);
+            let took = took.map_or_else(String::new, |time| format!(" in {}", duration(time)));
+            let total = instances + left_out.len();
+            printer.say(format!("{verb} {revision} on {instances} of {total} instances{took}"));
+            if !left_out.is_empty() {
+                printer.say(format!("{reason}; what was left out joins when it is ready"));
+            }
+            return ExitCode::SUCCESS;
+        }
+        Outcome::Failed { .. } => format!("`{revision}` was not deployed: {reason}"),
+        Outcome::SwappedBack { .. } => format!("`{revision}` was taken back: {reason}"),
+        Outcome::Superseded { .. } => format!("`{revision}` was not begun: {reason}"),
+    };
+    printer.say(format!("error: {error}"));
+    let state = match serving {
+        Some(serving) if *serving == record.release.revision => {
+            format!("; `{revision}` serves nevertheless")
+        }
+        Some(serving) => format!("; `{}` serves", serving.short()),
+        None => String::new(),
+    };
+    printer.say(format!("\nhint: `flotilla logs` shows what the parts said{state}"));
+    ExitCode::from(ErrorKind::Refused.exit_code())
 }
 
 /// Says who types, for the history.

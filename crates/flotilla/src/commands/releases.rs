@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use flotilla_core::deploy::Outcome;
+
 use crate::printer::{Printer, duration, table};
 use crate::site::Site;
 
@@ -18,7 +20,7 @@ pub(crate) async fn run(site: &Site, limit: u32, printer: &Printer) -> anyhow::R
         .map(|record| {
             let outcome = record.outcome.as_ref();
             let is_serving = is_first
-                && outcome.is_some_and(flotilla_core::deploy::Outcome::is_settled)
+                && outcome.is_some_and(Outcome::is_settled)
                 && serving.as_ref() == Some(&record.release.revision);
             is_first &= !is_serving;
             let took = record.took_millis.map(|millis| duration(Duration::from_millis(millis)));
@@ -30,9 +32,11 @@ pub(crate) async fn run(site: &Site, limit: u32, printer: &Printer) -> anyhow::R
                 took.unwrap_or_default(),
                 record.author.clone(),
                 record.subject.clone(),
+                outcome.map(Outcome::reason).unwrap_or_default(),
             ]
         })
         .collect();
-    printer.line(table(&["DEPLOY", "REVISION", "OUTCOME", "", "TOOK", "BY", "SUBJECT"], &rows));
+    let head = ["DEPLOY", "REVISION", "OUTCOME", "", "TOOK", "BY", "SUBJECT", "WHY"];
+    printer.line(table(&head, &rows));
     Ok(())
 }

@@ -51,7 +51,7 @@ async fn deploys_under_load_are_seen_by_nobody() {
         let version = format!("deploy-{number}");
         last = code.publish_version(&version).await.unwrap();
         let record = fleet.deploy_well(&last).await.unwrap();
-        assert_eq!(record.outcome, Some(Outcome::Settled { instances: 3 }));
+        assert_eq!(record.outcome, Some(Outcome::Settled { instances: 3, left_out: Vec::new() }));
         load.sees(&version).await.unwrap();
         versions.push(version);
     }
@@ -69,7 +69,7 @@ async fn rollback_is_seen_by_nobody(fleet: &Fleet, versions: &[String]) {
     let load = Load::start(fleet, "rollback", &Plan::default()).unwrap();
     load.more(20).await.unwrap();
     let record = record(&fleet.run(&["rollback", "--json"]).await.unwrap()).unwrap();
-    assert_eq!(record.outcome, Some(Outcome::Settled { instances: 3 }));
+    assert_eq!(record.outcome, Some(Outcome::Settled { instances: 3, left_out: Vec::new() }));
     let [.., before, last] = versions else { panic!("too few versions") };
     load.sees(before).await.unwrap();
     let exchanges = load.end().await;

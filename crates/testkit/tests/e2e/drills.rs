@@ -189,7 +189,10 @@ async fn a_deploy_whose_foreman_or_agent_is_killed_settles_and_the_next_one_work
     load.sees("followed").await.unwrap();
     let last = code.publish_version("last").await.unwrap();
     let ended = fleet.deploy_well(&last).await.unwrap();
-    assert_eq!(ended.outcome, Some(Outcome::Settled { instances: INSTANCES }));
+    assert_eq!(
+        ended.outcome,
+        Some(Outcome::Settled { instances: INSTANCES, left_out: Vec::new() })
+    );
     load.sees("last").await.unwrap();
     let exchanges = end(&fleet, load, "foreman").await;
     let mut versions = vec!["1".to_owned()];

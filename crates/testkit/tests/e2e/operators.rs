@@ -156,7 +156,7 @@ async fn changed_settings_come_with_a_deploy_of_what_serves(fleet: &Fleet) {
     let serving = fleet.status().await.unwrap().release.unwrap().revision;
     let ran = fleet.run(&["deploy", "--force", "--json", serving.as_str()]).await.unwrap();
     let record = record(&ran).unwrap();
-    assert_eq!(record.outcome, Some(Outcome::Settled { instances: 3 }));
+    assert_eq!(record.outcome, Some(Outcome::Settled { instances: 3, left_out: Vec::new() }));
     let colour = fleet.colour().await.unwrap();
     let ini = format!(".flotilla/instances/web-1/{colour}/etc/php.ini");
     let ini = std::fs::read_to_string(fleet.path().join(ini)).unwrap();
@@ -208,7 +208,7 @@ async fn deploys_at_once_wait_give_way_or_are_refused(fleet: &Fleet, code: &Clon
     let two = detach(second).await;
     assert_eq!(two["behind"], one["id"]);
     let ended = record(&fleet.run(&["deploy", "--json", third]).await.unwrap()).unwrap();
-    assert_eq!(ended.outcome, Some(Outcome::Settled { instances: 3 }));
+    assert_eq!(ended.outcome, Some(Outcome::Settled { instances: 3, left_out: Vec::new() }));
 
     let releases = fleet.run(&["releases", "--json", "-n", "3"]).await.unwrap().json().unwrap();
     let outcomes: Vec<_> = (0..3).map(|row| releases[row]["outcome"]["name"].clone()).collect();
@@ -232,7 +232,11 @@ async fn a_silent_instance_is_left_out_and_joins_later(fleet: &Fleet, code: &Clo
     let revision = code.publish_version("without-2").await.unwrap();
     fleet.signal(Part::Agent(2), Signal::SIGSTOP).unwrap();
     let ended = fleet.deploy_well(&revision).await.unwrap();
-    assert_eq!(ended.outcome, Some(Outcome::Settled { instances: 2 }), "it is left out");
+    let Some(Outcome::Settled { instances: 2, left_out }) = &ended.outcome else {
+        panic!("{:?}", ended.outcome)
+    };
+    assert_eq!(left_out[0].instance.as_str(), "web-2", "{left_out:?}");
+    assert!(left_out[0].reason.starts_with("it has not reported for "), "{left_out:?}");
     let took = ended.took_millis.unwrap() / 1000;
     assert!(took < PREPARE_SECONDS, "{took} s: all waited for the instance that was silent");
     load.sees("without-2").await.unwrap();

@@ -64,7 +64,7 @@ async fn a_database_upgrade_is_held_done_once_and_not_undone_by_accident() {
     };
     let revision = code.publish("Newer WordPress", change).await.unwrap();
     let ended = fleet.deploy_well(&revision).await.unwrap();
-    assert_eq!(ended.outcome, Some(Outcome::Settled { instances: 2 }));
+    assert_eq!(ended.outcome, Some(Outcome::Settled { instances: 2, left_out: Vec::new() }));
     load.sees("newer").await.unwrap();
     load.more(30).await.unwrap();
     let exchanges = load.end().await;
@@ -116,7 +116,7 @@ async fn the_way_back_is_refused(fleet: &Fleet, old: &str, before: u64, after: u
         assert_eq!(ran.json().unwrap()["error"]["kind"], "refused");
     }
     let ended = record(&fleet.run(&["rollback", "--force", "--json"]).await.unwrap()).unwrap();
-    assert_eq!(ended.outcome, Some(Outcome::Settled { instances: 2 }));
+    assert_eq!(ended.outcome, Some(Outcome::Settled { instances: 2, left_out: Vec::new() }));
     let status = fleet.status_when("the old release", Duration::from_secs(5), |status| {
         status.release.as_ref().is_some_and(|release| release.revision.as_str() == old)
     });

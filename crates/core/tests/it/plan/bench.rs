@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_core::deploy::{Cause, Outcome, Policy, Request};
+use flotilla_core::deploy::{Cause, Policy, Request};
 use flotilla_core::error::Failure;
 use flotilla_core::fleet::{Accepted, Fleet, Release};
 use flotilla_core::id::{DeployId, Generation, InstanceName, Millis, Revision};
@@ -238,10 +238,8 @@ impl Bench {
             _ => None,
         });
         ends.map(|(id, outcome)| match outcome {
-            Outcome::Failed { reason } | Outcome::SwappedBack { reason } => {
-                format!("{id} {}: {reason}", outcome.as_str())
-            }
-            Outcome::Settled { .. } | Outcome::Superseded => format!("{id} {}", outcome.as_str()),
+            _ if outcome.reason().is_empty() => format!("{id} {}", outcome.as_str()),
+            _ => format!("{id} {}: {}", outcome.as_str(), outcome.reason()),
         })
         .collect()
     }

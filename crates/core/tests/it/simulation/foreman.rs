@@ -375,7 +375,7 @@ impl World {
         self.check_commit(&store.fleet, &[]);
         self.foreman.store = store;
         if let Accepted::Queued { superseded: Some(former), .. } = accepted {
-            self.record(former, Outcome::Superseded);
+            self.record(former, Outcome::Superseded { reason: format!("deploy {id}") });
         }
         if !self.foreman_may_crash(30) {
             self.work();
@@ -392,6 +392,9 @@ impl World {
             self.note(|| "called off".to_owned());
             self.checker.count("called off");
             self.commit(next, &[]);
+            if let Some(waiting) = called_off.waiting {
+                self.record(waiting, Outcome::Superseded { reason: "called off".to_owned() });
+            }
         }
     }
 
