@@ -241,11 +241,20 @@ impl Agent {
         }
         self.memory.desired = reply.desired.clone();
         self.remember();
-        let generation: Generation = reply.desired.generation;
-        self.report.send_if_modified(|report| {
-            let is_new = report.generation != generation;
+        self.confirm(reply.desired.generation).await;
+    }
+
+    /// Reports a generation together with how busy PHP is after it was taken: the foreman asks for one
+    /// to learn whether requests still run, and an older count would say nothing of that.
+    async fn confirm(&self, generation: Generation) {
+        if self.report.borrow().generation == generation {
+            return;
+        }
+        let (blue, green) = tokio::join!(self.slots.blue.workers(), self.slots.green.workers());
+        self.report.send_modify(|report| {
             report.generation = generation;
-            is_new
+            report.slots.blue.php = blue;
+            report.slots.green.php = green;
         });
     }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::report::AgentReport;
+use flotilla_core::id::Generation;
+use flotilla_core::report::{AgentReport, PhpWorkers};
+use flotilla_core::slot::SlotName;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -55,10 +57,46 @@ pub(crate) async fn watch_slot(
             () = stopping.cancelled() => return,
             () = tokio::time::sleep(WATCH_INTERVAL) => {}
         }
+        let generation = report.borrow().generation;
         let php = slot.workers().await;
-        report.send_if_modified(|report| {
-            let now = &mut report.slots.get_mut(slot.name).php;
-            std::mem::replace(now, php) != php
-        });
+        note_workers(&report, slot.name, generation, php);
+    }
+}
+
+/// Puts a count of workers into the report, unless the report vouches for a later generation than
+/// the one that the count was begun in.
+fn note_workers(
+    report: &watch::Sender<AgentReport>,
+    slot: SlotName,
+    begun_in: Generation,
+    php: Option<PhpWorkers>,
+) {
+    report.send_if_modified(|report| {
+        let now = &mut report.slots.get_mut(slot).php;
+        report.generation == begun_in && std::mem::replace(now, php) != php
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_core::id::InstanceName;
+    use flotilla_core::slot::Slots;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_count_that_was_begun_before_a_generation_does_not_speak_for_it() {
+        let busy = |busy| Some(PhpWorkers { busy, max: 4 });
+        let mut report = AgentReport {
+            instance: InstanceName::numbered(1),
+            generation: Generation(2),
+            slots: Slots::default(),
+        };
+        report.slots.blue.php = busy(1);
+        let (sender, receiver) = watch::channel(report);
+        note_workers(&sender, SlotName::Blue, Generation(1), busy(0));
+        assert_eq!(receiver.borrow().slots.blue.php, busy(1));
+        note_workers(&sender, SlotName::Blue, Generation(2), busy(0));
+        assert_eq!(receiver.borrow().slots.blue.php, busy(0));
     }
 }
