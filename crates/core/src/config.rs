@@ -66,6 +66,14 @@ impl Config {
         write::effective(self)
     }
 
+    /// Returns the same values as [`Self::effective_toml`], by section and key.
+    ///
+    /// # Errors
+    /// A value has no form in TOML, which is a fault of flotilla.
+    pub fn effective(&self) -> Result<toml::Table, toml::de::Error> {
+        toml::from_str(&self.effective_toml())
+    }
+
     /// Returns the address at which people reach the site, without a slash at its end.
     /// `port` is the one that the balancer listens on.
     #[must_use]

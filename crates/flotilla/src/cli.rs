@@ -39,6 +39,8 @@ impl Arguments {
             | Command::Cron { json, .. }
             | Command::Status { json, .. }
             | Command::Scale { json, .. }
+            | Command::Logs { json, .. }
+            | Command::Config { json }
             | Command::Packages { json, .. } => *json,
             _ => false,
         }
@@ -129,6 +131,9 @@ pub(crate) enum Command {
         /// Goes on printing what is added, until Ctrl-C
         #[arg(short, long)]
         follow: bool,
+        /// Prints a line of JSON for each line
+        #[arg(long)]
+        json: bool,
     },
     /// Sets the number of instances
     Scale {
@@ -158,7 +163,11 @@ pub(crate) enum Command {
         arguments: Vec<String>,
     },
     /// Prints the configuration in force, without secrets
-    Config,
+    Config {
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Lists the Debian packages that are missing
     Packages {
         /// Installs them

@@ -47,7 +47,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> anyhow::Resu
         Command::Status { watch, .. } => {
             status::run(&Site::open(directory)?, watch, printer).await?;
         }
-        Command::Logs { part, lines, follow } => {
+        Command::Logs { part, lines, follow, .. } => {
             logs::run(&Site::open(directory)?, part.as_deref(), lines, follow, printer).await?;
         }
         Command::Scale { instances, .. } => {
@@ -57,7 +57,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> anyhow::Resu
             cron::run(&Site::open(directory)?, hook, limit, printer).await?;
         }
         Command::Wp { arguments } => return wp::run(&Site::open(directory)?, arguments).await,
-        Command::Config => config::run(&Site::open(directory)?, printer),
+        Command::Config { .. } => config::run(&Site::open(directory)?, printer)?,
         Command::Packages { install, .. } => packages::run(install, printer).await?,
         Command::Internal { command } => return internal::run(command, printer).await,
     }

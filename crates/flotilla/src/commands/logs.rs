@@ -46,10 +46,18 @@ pub(crate) async fn run(
     }
     for (name, path) in &wanted {
         for line in tail(path, lines).lines() {
-            printer.line(format!("{name}: {line}"));
+            show(name, line, printer)?;
         }
     }
     if follow { follow_all(&wanted, printer).await } else { Ok(()) }
+}
+
+fn show(part: &str, line: &str, printer: &Printer) -> anyhow::Result<()> {
+    if printer.is_json() {
+        return printer.json(&serde_json::json!({ "part": part, "line": line }));
+    }
+    printer.line(format!("{part}: {line}"));
+    Ok(())
 }
 
 fn files(site: &Site) -> BTreeMap<String, PathBuf> {
@@ -99,7 +107,7 @@ async fn follow_all(files: &BTreeMap<String, PathBuf>, printer: &Printer) -> any
             }
             let text = added(path, position).unwrap_or_default();
             for line in text.lines() {
-                printer.line(format!("{name}: {line}"));
+                show(name, line, printer)?;
             }
         }
     }

@@ -226,3 +226,16 @@ fn a_directory_with_something_else_in_it_is_not_taken_for_data() {
     "#);
     assert!(shell.has("papers/thesis.txt"));
 }
+
+#[test]
+fn the_configuration_can_be_read_as_json() {
+    let shell = Shell::new();
+    shell.write("flotilla.toml", "[fleet]\ninstances = 3\n");
+    let told = shell.run(&["config", "--json"]);
+    let (_, json) = told.split_once("--- stdout\n").unwrap();
+    let read: serde_json::Value = serde_json::from_str(json.trim()).unwrap();
+    assert_eq!(
+        (&read["fleet"]["instances"], &read["deploy"]["min_ready"]),
+        (&3.into(), &0.7.into())
+    );
+}
