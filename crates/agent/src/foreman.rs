@@ -4,13 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use flotilla_core::api::{
-    BUNDLES_PATH, GIT_PATH, JOIN_PATH, JoinReply, JoinRequest, SETTINGS_PATH, SYNC_PATH,
-    SlotSettings, SyncReply, SyncRequest,
+    BUNDLES_PATH, GIT_PATH, JOIN_PATH, JoinReply, JoinRequest, SETTINGS_PATH, SHA256_HEADER,
+    SYNC_PATH, SlotSettings, SyncReply, SyncRequest,
 };
 use flotilla_core::error::Failure;
 use flotilla_core::id::{InstanceName, Revision, Token};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
 /// How long the foreman may take for an answer, besides the time it was asked to wait.
@@ -34,6 +35,9 @@ pub enum ForemanError {
     /// It answered with a status and no reason.
     #[error("the foreman answered {0}")]
     Status(u16),
+    /// What it sent is not what it promised.
+    #[error("what the foreman sent does not have the checksum that it sent with it")]
+    Damaged,
     /// What it sent cannot be stored.
     #[error("cannot store what the foreman sent")]
     Store(#[source] std::io::Error),
@@ -92,7 +96,7 @@ impl Foreman {
     /// Downloads the bundle that leads from one revision to another into a file.
     ///
     /// # Errors
-    /// The foreman refuses or does not answer, or the file cannot be written.
+    /// The foreman refuses or does not answer, the bytes are damaged, or the file cannot be written.
     pub async fn download_bundle(
         &self,
         from: Option<&Revision>,
@@ -105,11 +109,19 @@ impl Foreman {
             None => bundle,
         };
         let mut response = self.send(self.client.get(url)).await?;
+        let promised = response.headers().get(SHA256_HEADER).cloned();
         let mut output = tokio::fs::File::create(file).await.map_err(ForemanError::Store)?;
+        let mut hash = Sha256::new();
         while let Some(chunk) = response.chunk().await.map_err(ForemanError::Unreachable)? {
+            hash.update(&chunk);
             output.write_all(&chunk).await.map_err(ForemanError::Store)?;
         }
-        output.flush().await.map_err(ForemanError::Store)
+        output.flush().await.map_err(ForemanError::Store)?;
+        let sum: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        if promised.is_some_and(|promised| promised.as_bytes() == sum.as_bytes()) {
+            return Ok(());
+        }
+        Err(ForemanError::Damaged)
     }
 
     /// Returns the URL of the repository, and the header that git must send with it.
@@ -154,4 +166,50 @@ impl Foreman {
 
 async fn decode<T: DeserializeOwned>(response: reqwest::Response) -> Result<T, ForemanError> {
     response.json().await.map_err(ForemanError::Unreachable)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request with these headers and the body `bundle`.
+    async fn answer(listener: &TcpListener, headers: &str) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 6\r\n";
+        let answer = format!("{head}{headers}\r\nbundle");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_bundle_is_taken_only_with_the_checksum_that_came_with_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let foreman = Foreman::new(base, Token::new("agent".to_owned())).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x.bundle");
+        let revision: Revision = "a".repeat(40).parse().unwrap();
+        let sum: String =
+            Sha256::digest("bundle").iter().map(|byte| format!("{byte:02x}")).collect();
+        let wrong = "0".repeat(64);
+        for (header, is_good) in [
+            (format!("{SHA256_HEADER}: {sum}\r\n"), true),
+            (format!("{SHA256_HEADER}: {wrong}\r\n"), false),
+            (String::new(), false),
+        ] {
+            let (outcome, ()) = tokio::join!(
+                foreman.download_bundle(None, &revision, &file),
+                answer(&listener, &header)
+            );
+            match outcome {
+                Ok(()) => assert!(is_good, "{header}"),
+                Err(ForemanError::Damaged) => assert!(!is_good, "{header}"),
+                Err(error) => panic!("{header}: {error:?}"),
+            }
+        }
+    }
 }

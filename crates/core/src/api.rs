@@ -18,8 +18,10 @@ pub const JOIN_PATH: &str = "/v1/join";
 pub const SYNC_PATH: &str = "/v1/sync";
 /// `GET`: → [`SlotSettings`].
 pub const SETTINGS_PATH: &str = "/v1/settings";
-/// `GET /v1/bundles/{to}?from={from}`: a git bundle.
+/// `GET /v1/bundles/{to}?from={from}`: a git bundle, with its SHA-256 in [`SHA256_HEADER`].
 pub const BUNDLES_PATH: &str = "/v1/bundles";
+/// The response header with the SHA-256 of the body, in hexadecimal digits.
+pub const SHA256_HEADER: &str = "x-flotilla-sha256";
 /// The repository for `git clone`, `git fetch` and `git push`.
 pub const GIT_PATH: &str = "/git/site.git";
 /// `GET`: → [`Status`].

@@ -12,8 +12,8 @@ use axum::{Extension, Json, Router};
 use flotilla_core::api::{
     DEPLOYS_PATH, DeployReply, DeployRequest, INVENTORY_PATH, Inventory, InventoryItem, JOIN_PATH,
     JOIN_TOKENS_PATH, JoinReply, JoinRequest, JoinTokenRequest, ROLLBACK_PATH, Resize,
-    RollbackRequest, SETTINGS_PATH, SIZE_PATH, STATUS_PATH, SYNC_PATH, SiteState, SlotSettings,
-    Status, SyncReply, SyncRequest,
+    RollbackRequest, SETTINGS_PATH, SHA256_HEADER, SIZE_PATH, STATUS_PATH, SYNC_PATH, SiteState,
+    SlotSettings, Status, SyncReply, SyncRequest,
 };
 use flotilla_core::error::{ErrorKind, Failure, chain};
 use flotilla_core::fleet::Accepted;
@@ -203,9 +203,10 @@ async fn bundle(
         |error: &dyn std::error::Error| Answer(Failure::new(ErrorKind::Unavailable, chain(error)));
     let path =
         api.bundles.bundle(query.from.as_ref(), &to).await.map_err(|error| unavailable(&error))?;
+    let sum = api.bundles.sha256(&path).await.map_err(|error| unavailable(&error))?;
     let file = tokio::fs::File::open(&path).await.map_err(|error| unavailable(&error))?;
     let stream = tokio_util::io::ReaderStream::new(file);
-    Ok(axum::body::Body::from_stream(stream).into_response())
+    Ok(([(SHA256_HEADER, sum)], axum::body::Body::from_stream(stream)).into_response())
 }
 
 async fn show_status(

@@ -1,13 +1,15 @@
 //! Git bundles: the form in which code travels to instances. Each is built once and is then a plain
 //! file that never changes, with its SHA-256 beside it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flotilla_core::id::Revision;
 use flotilla_host::command::CommandError;
+use flotilla_host::files::{Access, FileError, write_atomic};
 use flotilla_host::git::{Git, GitError, release_reference};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
@@ -17,6 +19,8 @@ use tokio::sync::Semaphore;
 const BUILDS_MAX: usize = 2;
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 const SUFFIX: &str = "bundle";
+/// How much is read at a time.
+const HASHED_BYTES: usize = 64 * 1024;
 
 /// Says why there is no bundle.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +37,9 @@ pub enum BundleError {
         #[source]
         source: std::io::Error,
     },
+    /// The sum could not be written.
+    #[error(transparent)]
+    Sum(#[from] FileError),
     /// Git failed.
     #[error(transparent)]
     Git(#[from] GitError),
@@ -69,6 +76,8 @@ pub struct Bundles {
     directory: PathBuf,
     limits: Limits,
     builds: Semaphore,
+    /// The bundles that were built by this process, or compared with their sum.
+    trusted: Mutex<HashSet<PathBuf>>,
     /// One lock for each bundle that somebody waits for, so that it is built once.
     waiting: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -82,6 +91,7 @@ impl Bundles {
             directory: directory.to_owned(),
             limits: Limits::default(),
             builds: Semaphore::new(BUILDS_MAX),
+            trusted: Mutex::default(),
             waiting: Mutex::default(),
         }
     }
@@ -144,7 +154,10 @@ impl Bundles {
         path: &Path,
     ) -> Result<(), BundleError> {
         if tokio::fs::try_exists(path).await.map_err(file_error(path))? {
-            return Ok(());
+            if self.is_whole(path).await? {
+                return Ok(());
+            }
+            tracing::warn!(path = %path.display(), "A bundle is damaged and is built anew");
         }
         let _permit = self.builds.acquire().await?;
         if !self.git.has_commit(to).await? {
@@ -155,8 +168,14 @@ impl Bundles {
         let new = path.with_extension("new");
         let sum = self.build(base, to, &new).await?;
         let sum_path = sum_path(path);
-        tokio::fs::write(&sum_path, sum).await.map_err(file_error(&sum_path))?;
+        let write_sum = move || write_atomic(&sum_path, sum.as_bytes(), Access::Public);
+        tokio::task::spawn_blocking(write_sum)
+            .await
+            .map_err(std::io::Error::from)
+            .map_err(file_error(path))??;
         tokio::fs::rename(&new, path).await.map_err(file_error(path))?;
+        self.sync_directory().await?;
+        self.trust(path);
         let (directory, limits, built) = (self.directory.clone(), self.limits, path.to_owned());
         let trimmed =
             tokio::task::spawn_blocking(move || make_room(&directory, limits, &built)).await;
@@ -191,7 +210,43 @@ impl Bundles {
         }
         file.flush().await.map_err(file_error(path))?;
         running.finish().await?;
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        file.sync_all().await.map_err(file_error(path))?;
+        Ok(hexadecimal(hash))
+    }
+
+    /// Whether a bundle that was found is what was built: one of before a loss of power may not be.
+    async fn is_whole(&self, path: &Path) -> Result<bool, BundleError> {
+        if self.trusted().contains(path) {
+            return Ok(true);
+        }
+        let Ok(expected) = self.sha256(path).await else { return Ok(false) };
+        let file = path.to_owned();
+        let hashed = tokio::task::spawn_blocking(move || hash_file(&file)).await;
+        let actual = hashed.map_err(std::io::Error::from).and_then(|sum| sum);
+        let is_whole = actual.map_err(file_error(path))? == expected;
+        if is_whole {
+            self.trust(path);
+        }
+        Ok(is_whole)
+    }
+
+    fn trust(&self, path: &Path) {
+        self.trusted().insert(path.to_owned());
+    }
+
+    fn trusted(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+        let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was removed to make room is forgotten now and then, not one by one.
+        if trusted.len() > 2 * self.limits.count_max {
+            trusted.clear();
+        }
+        trusted
+    }
+
+    async fn sync_directory(&self) -> Result<(), BundleError> {
+        let directory = tokio::fs::File::open(&self.directory).await;
+        let directory = directory.map_err(file_error(&self.directory))?;
+        directory.sync_all().await.map_err(file_error(&self.directory))
     }
 
     fn lock_of(&self, path: &Path) -> Arc<tokio::sync::Mutex<()>> {
@@ -214,9 +269,13 @@ fn make_room(directory: &Path, limits: Limits, built: &Path) -> std::io::Result<
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         let path = entry.path();
+        let metadata = entry.metadata()?;
+        let age = metadata.modified()?.elapsed().unwrap_or_default();
         if path.extension().is_some_and(|end| end == SUFFIX) && path != built {
-            let metadata = entry.metadata()?;
             held.push((metadata.modified()?, metadata.len(), path));
+        } else if path.extension().is_some_and(|end| end == "new") && age > 2 * TIME_LIMIT {
+            // Its builder was killed.
+            std::fs::remove_file(&path)?;
         }
     }
     held.sort();
@@ -233,6 +292,23 @@ fn make_room(directory: &Path, limits: Limits, built: &Path) -> std::io::Result<
         bytes -= size;
     }
     Ok(())
+}
+
+fn hash_file(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; HASHED_BYTES];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hexadecimal(hash));
+        }
+        hash.update(buffer.get(..count).unwrap_or_default());
+    }
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn sum_path(bundle: &Path) -> PathBuf {

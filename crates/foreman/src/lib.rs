@@ -23,6 +23,7 @@ pub mod smoke;
 pub mod source;
 pub mod status;
 pub mod store;
+pub mod tidy;
 mod upgrade;
 pub mod workshop;
 pub mod workshop_follow;

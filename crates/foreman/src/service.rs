@@ -10,6 +10,7 @@ use flotilla_core::api::SlotSettings;
 use flotilla_core::deploy::Policy;
 use flotilla_core::id::Token;
 use flotilla_host::files::{FileError, make_directory};
+use flotilla_host::git::Git;
 use flotilla_host::tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -28,6 +29,7 @@ use crate::settings::digest;
 use crate::smart_http;
 use crate::smoke::Smoke;
 use crate::store::{Store, StoreError};
+use crate::tidy::tidy_repository;
 use crate::workshop::{self, Workshop};
 use crate::workshop_follow::follow_fleet;
 
@@ -126,6 +128,8 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
     let making = provision(site_options, deploys.clone(), workshop, store.clone(), progress);
     spawn_until_stopped(tasks, "follow_fleet", following);
     spawn_until_stopped(tasks, "make_site", making);
+    let tidying = tidy_repository(Git::new(&git_dir), engine.snapshots());
+    spawn_until_stopped(tasks, "tidy_repository", tidying);
     let scheduled = run_cron(options.cron.clone(), engine.snapshots());
     spawn_until_stopped(tasks, "run_cron", scheduled);
     let pushed = Arc::new(Notify::new());

@@ -85,3 +85,28 @@ async fn old_bundles_make_room_for_new_ones() {
     assert_eq!(names.len(), 4, "two bundles with their sums: {names:?}");
     assert!(last.unwrap().exists());
 }
+
+#[tokio::test]
+async fn a_bundle_that_was_damaged_before_this_start_is_built_anew() {
+    let root = tempfile::tempdir().unwrap();
+    let (repository, revisions) = history(root.path(), 1).await;
+    let directory = root.path().join("bundles");
+    let open = || Bundles::new(repository.git().directory(), &directory);
+    let path = open().bundle(None, &revisions[0]).await.unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let sum = path.with_extension("sha256");
+    for damage in ["short", "no sum", "another sum"] {
+        match damage {
+            "short" => std::fs::write(&path, &whole[..whole.len() / 2]).unwrap(),
+            "no sum" => std::fs::remove_file(&sum).unwrap(),
+            _ => std::fs::write(&sum, "0".repeat(64)).unwrap(),
+        }
+        let bundles = open();
+        assert_eq!(bundles.bundle(None, &revisions[0]).await.unwrap(), path);
+        let instance = Git::new(root.path().join(format!("{damage}.git")));
+        instance.init_bare().await.unwrap();
+        instance.fetch_bundle(&path, &revisions[0]).await.unwrap();
+        assert_eq!(bundles.sha256(&path).await.unwrap().len(), 64, "{damage}");
+        assert_ne!(std::fs::read_to_string(&sum).unwrap(), "0".repeat(64));
+    }
+}

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use flotilla_core::id::{Millis, Revision};
 use flotilla_foreman::repository::captured::stays_out;
 use flotilla_foreman::repository::{Author, NewCommit, Repository, RepositoryError};
+use flotilla_foreman::tidy;
 use flotilla_host::git::worktree::Depth;
 use flotilla_host::git::{ChangeKind, Keep, Worktree};
 
@@ -33,6 +34,14 @@ impl Place {
 
     async fn import(&self) -> Revision {
         self.repository.import(&self.site(), "main", "Import\n\nMore.").await.unwrap()
+    }
+
+    /// Makes a commit with a file of its own on another branch.
+    async fn import_beside(&self, branch: &str, text: &str) -> Revision {
+        let site = self.directory.path().join(branch);
+        write_wordpress(&site, "6.1.9");
+        write(&site, "text.php", text);
+        self.repository.import(&site, branch, text).await.unwrap()
     }
 
     async fn check_out(&self, revision: &Revision, name: &str) -> PathBuf {
@@ -219,4 +228,33 @@ async fn names_that_mean_nothing_are_told() {
     let other = place.repository.import(&empty, "other", "x").await.unwrap();
     let error = place.repository.versions(&other).await.unwrap_err().to_string();
     assert!(error.contains("is no WordPress: `wp-includes/version.php` is missing"), "{error}");
+}
+
+#[tokio::test]
+async fn tidying_packs_what_piled_up_and_loses_no_release() {
+    let place = Place::new().await;
+    let git = place.repository.git();
+    let first = place.import().await;
+    assert!(!tidy::activate(git).await.unwrap(), "nothing has piled up");
+    // A release that no branch leads to any more, and what a push has just brought.
+    let released = place.import_beside("released", "released").await;
+    git.pin(&released).await.unwrap();
+    let arriving = place.import_beside("arriving", "arriving").await;
+    for branch in ["released", "arriving"] {
+        let name = format!("refs/heads/{branch}");
+        git.command("update-ref").args(["-d", &name]).run().await.unwrap();
+    }
+    let mut last = first;
+    for number in 0..21 {
+        write(&place.site(), "index.php", format!("<?php // {number}\n"));
+        last = place.import().await;
+        git.command("repack").arg("-q").run().await.unwrap();
+    }
+    assert!(tidy::activate(git).await.unwrap());
+    let packs = std::fs::read_dir(git.directory().join("objects/pack")).unwrap();
+    let is_pack = |entry: &std::fs::DirEntry| entry.path().extension() == Some(OsStr::new("pack"));
+    assert_eq!(packs.filter(|entry| is_pack(entry.as_ref().unwrap())).count(), 1);
+    for revision in [&last, &released, &arriving] {
+        assert!(git.is_complete(revision).await.unwrap(), "{revision}");
+    }
 }
