@@ -7,6 +7,7 @@
 
 mod bundle;
 mod repository;
+mod service;
 mod smart_http;
 mod source;
 mod support;
