@@ -365,13 +365,13 @@ fn errors_that_the_old_release_had_too_do_not_swap_back() {
 #[test]
 fn a_release_that_is_deployed_once_more_is_measured_by_its_former_run() {
     let mut bench = Bench::new(1);
-    bench.answers(1_000, 30);
+    bench.counts(1_000, 30);
     let id = bench.ask_forced(release(OLD, 1));
     bench.reports(1, SlotName::Green, ready(OLD));
     bench.settle();
     bench.balancer_follows();
     assert_eq!(bench.phase(), "verifying");
-    bench.answers(100, 4);
+    bench.counts(100, 4);
     bench.smoke(id, Ok(()));
     bench.wait(bench.policy.verify_window, &[1]);
     assert_eq!(bench.outcomes(), ["1 settled"]);
