@@ -79,6 +79,16 @@ pub fn write_atomic(path: &Path, content: &[u8], access: Access) -> Result<(), F
     attempt().map_err(|source| FileError::Write { path: path.to_owned(), source })
 }
 
+/// Returns whether a path is what [`write_atomic`] leaves beside a file of this name when it is
+/// killed.
+#[must_use]
+pub fn is_aside_of(path: &Path, name: &str) -> bool {
+    let rest = path.file_name().and_then(|aside| aside.to_str()).and_then(|aside| {
+        aside.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".new")
+    });
+    rest.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
 /// Replaces a file with a value as JSON; see [`write_atomic`].
 ///
 /// # Errors

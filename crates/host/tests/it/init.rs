@@ -26,13 +26,13 @@ fn program(name: &str, script: &str) -> Program {
 /// Makes a room with its own process ids, where `/srv/flotilla/data` is the bench's `data`.
 fn house(bench: &Bench, programs: Vec<Program>, stop_timeout_seconds: u64) -> Unit {
     let leftovers = vec!["/srv/flotilla/data/old".into()];
-    house_of(bench, Init { programs, restarts: true, stop_timeout_seconds, leftovers })
+    house_of(bench, &Init { programs, restarts: true, stop_timeout_seconds, leftovers })
 }
 
-fn house_of(bench: &Bench, init: Init) -> Unit {
+fn house_of(bench: &Bench, init: &Init) -> Unit {
     let data = bench.directory("data");
     fs::write(data.join("old"), "").unwrap();
-    let spec = serde_json::to_string(&init).unwrap();
+    let spec = serde_json::to_string(init).unwrap();
     let args = vec!["internal".to_owned(), "init".to_owned(), spec];
     let room = Room {
         binds: vec![Bind::writable(data, "/srv/flotilla/data")],
@@ -195,7 +195,7 @@ async fn a_room_that_restarts_nothing_ends_with_its_program() {
         stop_timeout_seconds: 5,
         leftovers: Vec::new(),
     };
-    let unit = house_of(&bench, init);
+    let unit = house_of(&bench, &init);
     fs::set_permissions(bench.path().join("data"), fs::Permissions::from_mode(0o777)).unwrap();
     unit.start().await.unwrap();
     gone(&unit).await;

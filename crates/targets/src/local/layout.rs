@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use flotilla_core::id::InstanceName;
 use flotilla_core::slot::SlotName;
-use flotilla_host::files::{Access, FileError, write_atomic};
+use flotilla_host::files::{Access, FileError, is_aside_of, write_atomic};
 
 /// The lock of a slot, below `<instance>/<colour>/`; the agent takes it.
 pub const SLOT_LOCK: &str = "slot.lock";
@@ -99,9 +99,10 @@ impl Layout {
         for name in DIRECTORIES {
             remove_directory(&self.data_dir.join(name))?;
         }
+        let files = FILES.map(|name| self.data_dir.join(name));
+        let asides = self.asides().map_err(|source| self.failed(source))?;
         // The marker last: a removal that was cut off can be done again.
-        for name in FILES.into_iter().chain([MARKER]) {
-            let path = self.data_dir.join(name);
+        for path in files.into_iter().chain(asides).chain([self.data_dir.join(MARKER)]) {
             match fs::remove_file(&path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(LayoutError::System { path, source });
@@ -115,6 +116,18 @@ impl Layout {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Finds what was being written beside one of the files when its writer was killed.
+    fn asides(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.data_dir)? {
+            let path = entry?.path();
+            if FILES.into_iter().chain([MARKER]).any(|name| is_aside_of(&path, name)) {
+                found.push(path);
+            }
+        }
+        Ok(found)
     }
 
     /// The data directory itself.
@@ -292,6 +305,7 @@ mod tests {
         layout.make().unwrap();
         let mode = fs::metadata(layout.data_dir()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
+        fs::write(layout.data_dir().join(".supervisor.json.42.new"), "{").unwrap();
         layout.remove().unwrap();
         assert!(!layout.data_dir().exists());
         layout.remove().unwrap();

@@ -117,7 +117,9 @@ async fn life_of_a_fleet(bench: Bench) {
     up(&bench).await;
     whole(&bench, &["web-2"]).await;
     destroy(&bench.layout).await.unwrap();
-    assert!(!bench.layout.data_dir().exists());
+    let left = std::fs::read_dir(bench.layout.data_dir()).into_iter().flatten().flatten();
+    let left: Vec<_> = left.map(|entry| entry.path()).collect();
+    assert!(!bench.layout.data_dir().exists(), "{left:?} is left");
 }
 
 #[tokio::test]
