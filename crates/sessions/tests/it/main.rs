@@ -1,0 +1,17 @@
+//! The real gateway before real memcached nodes, with real PHP.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what is unexpected fails the test, also in its helpers"
+)]
+
+mod client;
+mod commands;
+mod copies;
+mod fleet;
+mod locks;
+mod php;
+mod process;
+mod tools;
