@@ -4,5 +4,6 @@
 
 mod bench;
 mod init;
+mod object_cache;
 mod room;
 mod unit;
