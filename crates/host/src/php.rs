@@ -21,5 +21,6 @@ pub const SCRIPTS: &[(&str, &str)] = &[
     ("prepend.php", include_str!("../../../wordpress/php/prepend.php")),
     ("scripts.php", include_str!("../../../wordpress/php/scripts.php")),
     ("upgrade.php", include_str!("../../../wordpress/php/upgrade.php")),
+    ("uploads.php", include_str!("../../../wordpress/php/uploads.php")),
     ("warm.php", include_str!("../../../wordpress/php/warm.php")),
 ];

@@ -41,3 +41,8 @@ async fn a_memcached_that_hangs_dies_or_is_flushed_costs_no_error_and_no_old_val
 async fn options_that_are_written_at_once_are_neither_lost_nor_old() {
     run("races.php", &["1", "100"]).await;
 }
+
+#[tokio::test]
+async fn names_of_uploads_are_given_once() {
+    run("uploads.php", &[]).await;
+}
