@@ -39,6 +39,11 @@ define( 'DISABLE_WP_CRON', true );
 // Without it WordPress would try FTP for the files it may not write, and plugins break on that.
 define( 'FS_METHOD', 'direct' );
 
+// The object cache of all instances, and of every PHP that may change what it holds.
+define( 'FLOTILLA_CACHE', {{cache}} );
+define( 'FLOTILLA_CACHE_NODES', {{cache_nodes}} );
+define( 'FLOTILLA_CACHE_PREFIX', {{cache_prefix}} );
+
 // On the command line there is no request. HTTPS is told by nginx, from the hop it trusts.
 if ( PHP_SAPI === 'cli' && empty( $_SERVER['HTTP_HOST'] ) ) {
 	$_SERVER['HTTP_HOST'] = preg_replace( '~^[a-z]+://([^/]+).*$~i', '$1', WP_HOME );
@@ -50,4 +55,5 @@ if ( PHP_SAPI === 'cli' && empty( $_SERVER['HTTP_HOST'] ) ) {
 if ( ! defined( 'ABSPATH' ) ) {
 	define( 'ABSPATH', '/srv/flotilla/site/' );
 }
+require_once '/srv/flotilla/php/load.php';
 require_once ABSPATH . 'wp-settings.php';

@@ -197,6 +197,9 @@ foreach ( $wanted['plugins'] as $plugin ) {
 	}
 }
 
+// Under WP_INSTALLING options are changed past the cache.
+wp_cache_flush();
+
 $states = array(
 	'none'    => 'installed',
 	'partial' => 'repaired',

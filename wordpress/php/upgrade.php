@@ -100,6 +100,8 @@ if ( $from < $to && ! $is_check ) {
 	wp_cache_flush();
 	delete_site_transient( 'update_core' );
 	wp_upgrade();
+	// Plugins may have changed options since WordPress' own flush, past the cache.
+	wp_cache_flush();
 	$after = (int) $read();
 	if ( $after !== $to ) {
 		fail( "the upgrade ended with database version $after instead of $to" );

@@ -18,6 +18,8 @@ use crate::receive::{ReceiveError, receive};
 use crate::render::RenderError;
 use crate::slot::{Mark, Slot};
 
+/// Where WordPress looks for the object cache of a site.
+const OBJECT_CACHE: &str = "wp-content/object-cache.php";
 /// How long requests that still run in an idle slot may go on.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(20);
@@ -108,6 +110,7 @@ pub async fn prepare(
     };
     receive(tools.git, tools.foreman, held.as_ref(), revision).await?;
     let changed = worktree.checkout(revision, &slot.kept()).await?;
+    tell_object_cache(slot, &tools.settings.object_cache);
     if is_running && changed.has_other_paths {
         // PHP keeps which file a path leads to, in opcache and in each worker.
         slot.unit.stop().await?;
@@ -124,6 +127,19 @@ pub async fn prepare(
     try_out(slot, revision, tools).await?;
     slot.write_mark(&Mark { revision: revision.clone(), boot: tools.boot.to_owned() })?;
     Ok(())
+}
+
+/// Says whose object cache the release uses when its code brings one.
+fn tell_object_cache(slot: &Slot, mode: &str) {
+    if !slot.directory.join("site").join(OBJECT_CACHE).is_file() {
+        return;
+    }
+    let message = match mode {
+        "auto" => "The site's code brings an object cache of its own, so flotilla's steps aside",
+        "on" => "The object cache of the site's code is not used, because `cache.object` is `on`",
+        _ => "The site's code brings an object cache of its own",
+    };
+    tracing::info!(slot = slot.name.as_str(), file = OBJECT_CACHE, message);
 }
 
 /// Makes sure that nothing runs in the slot that its change could hurt; returns whether its

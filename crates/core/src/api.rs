@@ -103,6 +103,8 @@ pub struct SlotSettings {
     pub session_lifetime_seconds: u64,
     /// PHP's `session.save_path`: memcached nodes as `host:port`, separated by commas.
     pub session_nodes: String,
+    /// Whose object cache is used: `auto`, `on` or `off`.
+    pub object_cache: String,
     /// The time zone of PHP.
     pub timezone: String,
     /// Paths that must not answer with an error before a slot is ready.

@@ -30,9 +30,9 @@ pub use cidr::Cidr;
 pub use database_url::DatabaseUrl;
 pub use error::{ConfigError, ConfigErrors};
 pub use keys::{
-    Balancer, Config, Database, Deploy, Fleet, Foreman, Log, Php, Sessions, Site, Target,
+    Balancer, Cache, Config, Database, Deploy, Fleet, Foreman, Log, Php, Sessions, Site, Target,
 };
-pub use kind::{LogLevel, TargetKind};
+pub use kind::{LogLevel, ObjectCache, TargetKind};
 pub use number::Size;
 pub use source::Source;
 pub use write::reference_markdown;

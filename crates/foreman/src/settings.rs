@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::secrets::Secrets;
 
+/// Bytes of a digest; memcached's keys are short, and few sites share one.
+const CACHE_PREFIX_BYTES: usize = 6;
 const WP_CONFIG: &str = include_str!("../../../templates/wp-config.php");
 
 /// How PHP reaches the database.
@@ -24,6 +26,15 @@ pub struct DatabaseLogin {
     pub password: String,
 }
 
+/// The memcached nodes that PHP speaks to.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// Where PHP sessions are.
+    pub sessions: Vec<SocketAddr>,
+    /// Where the object cache is; empty when there is none.
+    pub cache: Vec<SocketAddr>,
+}
+
 /// Makes the settings of all slots.
 ///
 /// # Errors
@@ -33,13 +44,12 @@ pub fn slot_settings(
     site_url: &str,
     login: &DatabaseLogin,
     secrets: &Secrets,
-    session_nodes: &[SocketAddr],
+    stores: &Stores,
     php_user: &str,
 ) -> Result<SlotSettings, TemplateError> {
     let (scheme, host) = site_url.split_once("://").unwrap_or(("http", site_url));
-    let nodes: Vec<String> = session_nodes.iter().map(ToString::to_string).collect();
     Ok(SlotSettings {
-        wp_config: wp_config(config, site_url, login, secrets)?,
+        wp_config: wp_config(config, site_url, login, secrets, &stores.cache)?,
         site_host: host.to_owned(),
         site_scheme: scheme.to_owned(),
         php_user: php_user.to_owned(),
@@ -50,7 +60,8 @@ pub fn slot_settings(
         upload_bytes_max: config.php.upload_max_size.bytes(),
         body_bytes_max: config.balancer.max_body_size.bytes(),
         session_lifetime_seconds: config.php.session_lifetime.as_secs(),
-        session_nodes: nodes.join(","),
+        session_nodes: joined(&stores.sessions),
+        object_cache: config.cache.object.as_str().to_owned(),
         timezone: config.site.timezone.clone(),
         smoke: config.deploy.smoke.clone(),
         smoke_timeout_millis: u64::try_from(config.deploy.smoke_timeout.as_millis())
@@ -71,6 +82,7 @@ fn wp_config(
     site_url: &str,
     login: &DatabaseLogin,
     secrets: &Secrets,
+    cache: &[SocketAddr],
 ) -> Result<String, TemplateError> {
     let salts: Vec<String> = secrets.salts.iter().map(|salt| php_quote(salt.reveal())).collect();
     let [auth, secure_auth, logged_in, nonce, auth_salt, secure_salt, logged_in_salt, nonce_salt] =
@@ -96,6 +108,21 @@ fn wp_config(
             ("nonce_salt", nonce_salt),
             ("home", &php_quote(site_url)),
             ("environment_type", &php_quote("production")),
+            ("cache", &php_quote(config.cache.object.as_str())),
+            ("cache_nodes", &php_quote(&joined(cache))),
+            ("cache_prefix", &php_quote(&cache_prefix(config, site_url, login))),
         ],
     )
+}
+
+fn joined(nodes: &[SocketAddr]) -> String {
+    nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Tells the values of this site from those of others in the same memcached. It must change neither
+/// with a release nor with a secret: what one slot deletes must be deleted for all.
+fn cache_prefix(config: &Config, site_url: &str, login: &DatabaseLogin) -> String {
+    let site = [site_url, &login.host, &login.name, &config.database.table_prefix];
+    let digest = Sha256::digest(site.join("\n"));
+    digest.iter().take(CACHE_PREFIX_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }

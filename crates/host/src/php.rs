@@ -16,6 +16,7 @@ pub const SCRIPTS: &[(&str, &str)] = &[
     ("health.php", include_str!("../../../wordpress/php/health.php")),
     ("install.php", include_str!("../../../wordpress/php/install.php")),
     ("layout.php", include_str!("../../../wordpress/php/layout.php")),
+    ("load.php", include_str!("../../../wordpress/php/load.php")),
     ("object-cache.php", include_str!("../../../wordpress/php/object-cache.php")),
     ("opcache.php", include_str!("../../../wordpress/php/opcache.php")),
     ("prepend.php", include_str!("../../../wordpress/php/prepend.php")),

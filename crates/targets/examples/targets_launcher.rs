@@ -86,6 +86,7 @@ async fn supervise(directory: &Path) -> Outcome {
             },
         }),
         sessions_memory_mb: 8,
+        cache_memory_mb: Some(8),
         operator_token: Token::new(TOKEN.to_owned()),
         rotation: Rotation { bytes_max: 1024 * 1024, keep: 1 },
     };

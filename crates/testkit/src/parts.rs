@@ -26,6 +26,8 @@ pub enum Part {
     Database,
     /// The session store.
     Sessions,
+    /// The object cache.
+    Cache,
     /// The agent of the instance with this number.
     Agent(u16),
     /// What keeps a slot's processes.
@@ -99,6 +101,7 @@ impl Fleet {
             Part::Balancer => layout.lock(services::BALANCER),
             Part::Database => layout.lock(services::DATABASE),
             Part::Sessions => layout.lock(services::SESSIONS),
+            Part::Cache => layout.lock(services::CACHE),
             Part::Agent(number) => {
                 layout.lock(&services::agent_name(&InstanceName::numbered(number)))
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::cidr::Cidr;
 use super::database_url::DatabaseUrl;
 use super::declare::{Key, Section, configuration};
-use super::kind::{Kind, List, LogLevel, Switch, TargetKind, one_of};
+use super::kind::{Kind, List, LogLevel, ObjectCache, Switch, TargetKind, one_of};
 use super::number::{Ratio, Size, mebibytes, millis, seconds, whole};
 use super::source::Source;
 use super::text::{
@@ -128,6 +128,16 @@ configuration! {
     sessions: Sessions {
         /// How much memory it has. When it is full, the sessions that were idle longest are lost.
         memory: Size = Size::from_mebibytes(64) => mebibytes(8, 65536), example r#""256MiB""#;
+    }
+
+    /// The object cache, in which WordPress keeps what it has read from the database.
+    cache: Cache {
+        /// Whose object cache is used: `auto` steps aside when the site's code brings one of its own
+        /// (`wp-content/object-cache.php`), `on` is flotilla's in any case, `off` is not flotilla's.
+        object: ObjectCache = ObjectCache::Auto => one_of::<ObjectCache>(), example r#""off""#;
+        /// How much memory it has, apart from that of sessions. When it is full, what was not used
+        /// for longest makes room.
+        memory: Size = Size::from_mebibytes(64) => mebibytes(8, 65536), example r#""512MiB""#;
     }
 
     /// The foreman, which keeps the repository and carries out deploys.

@@ -188,6 +188,37 @@ impl Words for HoldMode {
         &[(Self::Auto, "auto"), (Self::Always, "always"), (Self::Never, "never")];
 }
 
+/// Whose object cache WordPress uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectCache {
+    /// That of the site's own code where it brings one, else that of flotilla.
+    Auto,
+    /// That of flotilla.
+    On,
+    /// None of flotilla.
+    Off,
+}
+
+impl ObjectCache {
+    /// Returns the word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl Words for ObjectCache {
+    const ALL: &'static [(Self, &'static str)] = &[
+        (Self::Auto, Self::Auto.as_str()),
+        (Self::On, Self::On.as_str()),
+        (Self::Off, Self::Off.as_str()),
+    ];
+}
+
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::Context;
-use flotilla_core::config::Source as Origin;
+use flotilla_core::config::{ObjectCache, Source as Origin};
 use flotilla_foreman::service::Options;
 use flotilla_foreman::source::Source;
 use flotilla_foreman::{cron, provision, settings, workshop};
-use flotilla_targets::local::ports::{BALANCER_CONTROL, Book, SESSIONS};
+use flotilla_targets::local::ports::{BALANCER_CONTROL, Book, CACHE, SESSIONS};
 
 use super::{run_with_tasks, start_log};
 use crate::local::{database_login, php_identity, place};
@@ -32,8 +32,14 @@ fn options(site: &Site) -> anyhow::Result<Options> {
     let url = site.url()?;
     let (php_user, _group) = php_identity(config)?;
     let login = database_login(site, &book)?;
-    let sessions = [loopback(SESSIONS)?];
-    let settings = settings::slot_settings(config, &url, &login, &secrets, &sessions, &php_user)?;
+    let stores = settings::Stores {
+        sessions: vec![loopback(SESSIONS)?],
+        cache: match config.cache.object {
+            ObjectCache::Off => Vec::new(),
+            ObjectCache::Auto | ObjectCache::On => vec![loopback(CACHE)?],
+        },
+    };
+    let settings = settings::slot_settings(config, &url, &login, &secrets, &stores, &php_user)?;
     let directory = layout.foreman();
     let place = place(site, directory.join("workshop"))?;
     Ok(Options {

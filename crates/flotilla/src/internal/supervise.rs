@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use flotilla_core::config::ObjectCache;
 use flotilla_host::rotate::Rotation;
 use flotilla_targets::local::database::Account;
 use flotilla_targets::local::packages::Machine;
@@ -33,6 +34,8 @@ pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
         }),
         sessions_memory_mb: u32::try_from(site.config.sessions.memory.mebibytes())
             .unwrap_or(u32::MAX),
+        cache_memory_mb: (site.config.cache.object != ObjectCache::Off)
+            .then(|| u32::try_from(site.config.cache.memory.mebibytes()).unwrap_or(u32::MAX)),
         operator_token: secrets.operator_token,
         rotation: Rotation {
             bytes_max: site.config.log.rotate_size.bytes(),

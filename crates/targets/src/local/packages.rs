@@ -33,9 +33,10 @@ const PROGRAMS: [(&str, &str); 7] = [
 ];
 
 /// PHP modules, as `php -m` names them, and the end of each one's package name.
-const MODULES: [(&str, &str); 10] = [
+const MODULES: [(&str, &str); 11] = [
     ("mysqli", "mysql"),
     ("memcached", "memcached"),
+    ("igbinary", "igbinary"),
     ("gd", "gd"),
     ("curl", "curl"),
     ("dom", "xml"),

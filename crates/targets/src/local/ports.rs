@@ -20,6 +20,8 @@ use super::layout::Layout;
 pub const DATABASE: &str = "database";
 /// The session store's port.
 pub const SESSIONS: &str = "sessions";
+/// The object cache's port.
+pub const CACHE: &str = "cache";
 /// The foreman's port.
 pub const FOREMAN: &str = "foreman";
 /// The port on which the foreman speaks to the balancer.

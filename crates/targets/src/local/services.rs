@@ -19,6 +19,8 @@ pub const DATABASE: &str = "database";
 pub const DATABASE_INSTALLATION: &str = "database-installation";
 /// The session store's name.
 pub const SESSIONS: &str = "sessions";
+/// The object cache's name.
+pub const CACHE: &str = "cache";
 /// The foreman's name.
 pub const FOREMAN: &str = "foreman";
 /// The balancer's name.
@@ -71,7 +73,7 @@ pub fn stop_timeout(service: &str) -> Duration {
         // It lets requests end.
         BALANCER => 40,
         FOREMAN => 30,
-        SESSIONS | DATABASE_INSTALLATION => 5,
+        SESSIONS | CACHE | DATABASE_INSTALLATION => 5,
         _ => 20,
     })
 }

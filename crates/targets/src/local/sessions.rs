@@ -1,4 +1,5 @@
-//! The session store: a memcached of the fleet's own, on the loopback address.
+//! The session store and the object cache: a memcached of the fleet's own for each, on the loopback
+//! address, so that cached pages never push out a cart.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -12,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::packages::Machine;
-use super::services::{Foreign, SESSIONS, Services};
+use super::services::{CACHE, Foreign, SESSIONS, Services};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,7 +22,7 @@ const GREETING: &[u8] = b"VERSION ";
 /// Whom root runs it as: the first that is there.
 const USERS: [&str; 2] = ["memcache", "nobody"];
 
-/// Says why there is no session store.
+/// Says why there is no session store or object cache.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionsError {
     /// It is not installed.
@@ -37,9 +38,10 @@ pub enum SessionsError {
     },
 }
 
-/// The session store of a fleet.
+/// The session store of a fleet, or its object cache.
 #[derive(Debug, Clone)]
 pub struct Sessions {
+    name: &'static str,
     port: u16,
     memory_mb: u32,
     program: PathBuf,
@@ -52,7 +54,14 @@ impl Sessions {
     /// It is not installed.
     pub fn find(machine: &Machine, port: u16, memory_mb: u32) -> Result<Self, SessionsError> {
         let program = machine.find("memcached").ok_or(SessionsError::Missing)?;
-        Ok(Self { port, memory_mb, program })
+        Ok(Self { name: SESSIONS, port, memory_mb, program })
+    }
+
+    /// Makes it the object cache instead.
+    #[must_use]
+    pub fn for_cache(mut self) -> Self {
+        self.name = CACHE;
+        self
     }
 
     /// The service.
@@ -73,7 +82,7 @@ impl Sessions {
             CONNECTIONS_MAX.to_string(),
         ];
         services.foreign(Foreign {
-            name: SESSIONS,
+            name: self.name,
             program: self.program.clone(),
             args: args.into(),
             directory: PathBuf::from("/"),

@@ -37,6 +37,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const ACCOUNT_TRIES: u32 = 10;
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const STORES: [&str; 3] = [ports::DATABASE, ports::SESSIONS, ports::CACHE];
 
 /// What a fleet of this machine is made of.
 #[derive(Debug, Clone)]
@@ -55,6 +56,8 @@ pub struct Options {
     pub database: Option<EmbeddedDatabase>,
     /// Memory for sessions.
     pub sessions_memory_mb: u32,
+    /// Memory for the object cache; `None` when there is none.
+    pub cache_memory_mb: Option<u32>,
     /// What the foreman knows the operator by.
     pub operator_token: Token,
     /// When logs are put aside.
@@ -84,7 +87,7 @@ pub enum SupervisorError {
     /// There is no database.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// There is no session store.
+    /// There is no session store or object cache.
     #[error(transparent)]
     Sessions(#[from] SessionsError),
     /// A service cannot be controlled.
@@ -178,20 +181,26 @@ async fn supervise(
     }
 }
 
-/// Starts database and session store and waits for them; returns whether either has a new port.
+/// Starts database, session store and object cache; returns whether any has a new port. It does not
+/// wait for the cache, which nobody needs.
 async fn start_stores(
     options: &Options,
     services: &Services,
     ports: &mut Ports,
     keeper: &Keeper<'_>,
 ) -> Result<bool, SupervisorError> {
-    let before = [ports::DATABASE, ports::SESSIONS].map(|role| ports.book().port(role));
+    let before = STORES.map(|role| ports.book().port(role));
     let is_free = |name| lock_holder(&services.layout.lock(name)).is_ok_and(|pid| pid.is_none());
     let mut port =
         |role, name| if is_free(name) { ports.free_port(role) } else { ports.port(role) };
     let sessions_port = port(ports::SESSIONS, services::SESSIONS)?;
     let sessions = Sessions::find(&options.machine, sessions_port, options.sessions_memory_mb)?;
     keeper.keep(sessions.unit(services));
+    if let Some(memory_mb) = options.cache_memory_mb {
+        let cache_port = port(ports::CACHE, services::CACHE)?;
+        let cache = Sessions::find(&options.machine, cache_port, memory_mb)?.for_cache();
+        keeper.keep(cache.unit(services));
+    }
     if let Some(embedded) = &options.database {
         let database_options = DatabaseOptions {
             port: port(ports::DATABASE, services::DATABASE)?,
@@ -206,7 +215,7 @@ async fn start_stores(
         keeper.state.trouble(services::SESSIONS, &error);
     }
     keeper.state.well(services::SESSIONS);
-    let after = [ports::DATABASE, ports::SESSIONS].map(|role| ports.book().port(role));
+    let after = STORES.map(|role| ports.book().port(role));
     Ok(before != after)
 }
 

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::layout::{Layout, LayoutError, slot_lock};
 use super::ports::slot_role;
 use super::services::{
-    BALANCER, DATABASE, DATABASE_INSTALLATION, FOREMAN, SESSIONS, SUPERVISOR, agent_name,
+    BALANCER, CACHE, DATABASE, DATABASE_INSTALLATION, FOREMAN, SESSIONS, SUPERVISOR, agent_name,
     instance_of_agent, stop_timeout,
 };
 
@@ -158,7 +158,7 @@ fn order(layout: &Layout) -> [Vec<Part>; 7] {
         // The foreman may run a workshop, which outlives it.
         vec![service(FOREMAN)],
         others(layout),
-        vec![service(SESSIONS), service(DATABASE), service(DATABASE_INSTALLATION)],
+        vec![service(SESSIONS), service(CACHE), service(DATABASE), service(DATABASE_INSTALLATION)],
     ]
 }
 

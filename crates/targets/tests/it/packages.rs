@@ -8,7 +8,7 @@ use flotilla_targets::local::packages::{Installer, Machine, PackagesError};
 use tempfile::TempDir;
 
 const ALL_MODULES: &str =
-    "mysqli\nmemcached\ngd\ncurl\ndom\nSimpleXML\nmbstring\nzip\nintl\nZend OPcache\n";
+    "mysqli\nmemcached\nigbinary\ngd\ncurl\ndom\nSimpleXML\nmbstring\nzip\nintl\nZend OPcache\n";
 
 struct Fake {
     directory: TempDir,
@@ -69,7 +69,7 @@ async fn an_empty_machine_misses_everything_and_nothing_of_apache_is_named() {
     let fake = Fake::new();
     let missing = fake.machine().missing().await.unwrap();
     let expected = "ca-certificates curl git mariadb-client mariadb-server memcached nginx-light \
-        php-cli php-curl php-fpm php-gd php-intl php-mbstring php-memcached php-mysql php-xml \
+        php-cli php-curl php-fpm php-gd php-igbinary php-intl php-mbstring php-memcached php-mysql php-xml \
         php-zip";
     assert_eq!(missing.join(" "), expected);
 }

@@ -9,7 +9,7 @@ use flotilla_core::slot::SlotName;
 use flotilla_host::files::read_json;
 use flotilla_host::lock::lock_holder;
 use flotilla_targets::local::layout::slot_lock;
-use flotilla_targets::local::ports::{Book, DATABASE, SESSIONS, slot_role};
+use flotilla_targets::local::ports::{Book, CACHE, DATABASE, SESSIONS, slot_role};
 use flotilla_targets::local::supervisor::SupervisorState;
 use flotilla_targets::local::{destroy, down, is_running, running};
 use nix::sys::signal::{Signal, kill};
@@ -17,7 +17,7 @@ use nix::unistd::{Pid, Uid};
 
 use crate::bench::{Bench, Owner, eventually};
 
-const SERVICES: [&str; 5] = ["balancer", "database", "foreman", "sessions", "supervisor"];
+const SERVICES: [&str; 6] = ["balancer", "cache", "database", "foreman", "sessions", "supervisor"];
 
 /// Returns the services that run, with their processes.
 fn alive(bench: &Bench) -> BTreeMap<String, i32> {
@@ -84,7 +84,7 @@ async fn life_of_a_fleet(bench: Bench) {
     assert_eq!(second, first);
 
     // A service that is killed comes back.
-    for name in ["database", "sessions", "agent-web-1", "foreman"] {
+    for name in ["cache", "database", "sessions", "agent-web-1", "foreman"] {
         kill(Pid::from_raw(first[name]), Signal::SIGKILL).unwrap();
         eventually(name, || alive(&bench).get(name).filter(|pid| **pid != first[name]).copied())
             .await;
@@ -141,7 +141,7 @@ async fn two_fleets_share_a_machine() {
     tokio::join!(up(&one), up(&two));
     let ports = |bench: &Bench| {
         let book = Book::read(&bench.layout).unwrap().unwrap();
-        [book.port(DATABASE).unwrap(), book.port(SESSIONS).unwrap()]
+        [DATABASE, SESSIONS, CACHE].map(|role| book.port(role).unwrap())
     };
     assert!(ports(&one).iter().all(|port| !ports(&two).contains(port)));
     down(&one.layout).await.unwrap();
