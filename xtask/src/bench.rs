@@ -4,6 +4,7 @@
 
 mod address;
 mod ansible;
+mod cache;
 mod clock;
 mod commit;
 mod cpu;
@@ -42,6 +43,9 @@ pub(crate) struct Arguments {
     /// Deploys to the fleet only, not by Ansible
     #[arg(long)]
     without_ansible: bool,
+    /// A drop-in to compare the object cache with
+    #[arg(long, value_name = "FILE")]
+    drop_in: Option<PathBuf>,
     /// Installs the Debian packages that are missing
     #[arg(long)]
     install: bool,
@@ -56,6 +60,8 @@ enum What {
     Page,
     /// The first requests after a cutover, against steady state
     Cutover,
+    /// Pages with the object cache, against none and against a drop-in
+    Cache,
     /// A commit of ten files to fleets of several sizes, against Ansible
     Deploy,
     /// One after the other
@@ -88,6 +94,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if arguments.what.has(What::Cutover) {
         cutover::run(&program, arguments.rounds)?;
+    }
+    if arguments.what.has(What::Cache) {
+        cache::run(&program, arguments.rounds, arguments.drop_in.as_deref())?;
     }
     if arguments.what.has(What::Deploy) {
         deploy::run(&program, arguments.rounds, &arguments.instances, has_ansible)?;

@@ -49,11 +49,23 @@ impl Clone {
             text.extend(format!("\n// {mark}\n").into_bytes());
             std::fs::write(&file, text)?;
         }
+        self.push(&mark)?;
+        Ok(mark)
+    }
+
+    /// Writes files, commits and pushes.
+    pub(crate) fn push_files(&self, files: &[(&str, &str)]) -> anyhow::Result<()> {
+        for (path, text) in files {
+            super::write(&self.directory.join(path), text)?;
+        }
+        self.push("Files")
+    }
+
+    fn push(&self, message: &str) -> anyhow::Result<()> {
         self.git(&["add", "--all"])?;
         let identity = ["-c", "user.name=bench", "-c", "user.email=bench@example.com"];
-        self.git(&[identity.as_slice(), &["commit", "--quiet", "--message", &mark]].concat())?;
-        self.git(&["push", "--quiet", "origin", "HEAD"])?;
-        Ok(mark)
+        self.git(&[identity.as_slice(), &["commit", "--quiet", "--message", message]].concat())?;
+        self.git(&["push", "--quiet", "origin", "HEAD"])
     }
 
     fn git(&self, args: &[&str]) -> anyhow::Result<()> {

@@ -145,6 +145,33 @@ impl Fleet {
         Ok(roots)
     }
 
+    /// The port of a part, by the name of its role.
+    pub(crate) fn port(&self, role: &str) -> anyhow::Result<u64> {
+        let ports = self.read("ports.json")?;
+        let port = ports.pointer(&format!("/roles/{role}")).and_then(Value::as_u64);
+        port.with_context(|| format!("`{role}` has no port"))
+    }
+
+    /// How many statements the database was sent since it began, this one included.
+    pub(crate) fn questions(&self) -> anyhow::Result<u64> {
+        let secrets = self.read("secrets.json")?;
+        let password = secrets.get("database_password").and_then(Value::as_str);
+        let text = Program::new("mariadb")
+            .args(["--host=127.0.0.1", "--user=wordpress", "--skip-column-names", "--batch"])
+            .arg(format!("--port={}", self.port("database")?))
+            .env("MYSQL_PWD", password.context("the database has no password")?)
+            .args(["--execute", "SHOW GLOBAL STATUS LIKE 'Questions'"])
+            .output()?;
+        let count = text.split_whitespace().nth(1).and_then(|count| count.parse::<u64>().ok());
+        count.with_context(|| format!("no count of questions: {text}"))
+    }
+
+    fn read(&self, name: &str) -> anyhow::Result<Value> {
+        let path = self.data().join(name);
+        let text = std::fs::read(&path).with_context(|| format!("cannot read {path:?}"))?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+
     fn data(&self) -> PathBuf {
         self.directory.join(".flotilla")
     }

@@ -8,6 +8,7 @@
     reason = "what is unexpected fails the test, and what was counted is told"
 )]
 
+mod cache;
 mod cron;
 mod deploys;
 mod drills;
