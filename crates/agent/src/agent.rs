@@ -25,6 +25,7 @@ use crate::foreman::{Foreman, ForemanError};
 use crate::keep::{keep_slot, watch_slot};
 use crate::prepare::{Tools, prepare, wait_until_healthy};
 use crate::receive::remove_leftovers;
+use crate::sessions::SessionGateway;
 use crate::slot::{Mark, Slot};
 use crate::sync::{authenticate, sync, token_file};
 
@@ -72,6 +73,7 @@ struct Agent {
     git: Git,
     client: reqwest::Client,
     slots: Slots<Slot>,
+    sessions: SessionGateway,
     boot: String,
     report: watch::Sender<AgentReport>,
     memory: Memory,
@@ -95,6 +97,7 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
             Access::Public,
         )?;
     }
+    let sessions = SessionGateway::open(&options)?;
     let git = Git::new(options.directory.join("repository.git"));
     git.init_bare().await?;
     remove_leftovers(&git);
@@ -103,6 +106,10 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
         green: Slot::open(&options, SlotName::Green)?,
     };
     let memory = recall(&options)?;
+    if let Some(settings) = &memory.settings {
+        sessions.use_nodes(settings)?;
+    }
+    tasks.spawn("keep_sessions", sessions.clone().keep(tasks.stopping()));
     let (report, reports) = watch::channel(AgentReport {
         instance: options.instance.clone(),
         generation: memory.desired.generation,
@@ -124,6 +131,7 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
         git,
         client,
         slots,
+        sessions,
         boot: boot_id(),
         report,
         memory,
@@ -231,6 +239,9 @@ impl Agent {
         if reply.settings != self.memory.settings_digest || self.memory.settings.is_none() {
             match self.foreman.settings().await {
                 Ok(settings) => {
+                    if let Err(error) = self.sessions.use_nodes(&settings) {
+                        tracing::error!(error = chain(&error), "The session nodes cannot be told");
+                    }
                     self.memory.settings = Some(settings);
                     self.memory.settings_digest.clone_from(&reply.settings);
                 }

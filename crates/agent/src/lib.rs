@@ -9,6 +9,7 @@ mod keep;
 pub mod prepare;
 pub mod receive;
 pub mod render;
+pub mod sessions;
 pub mod slot;
 mod sync;
 

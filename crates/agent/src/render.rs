@@ -96,7 +96,6 @@ fn php_ini(settings: &SlotSettings) -> Result<String, TemplateError> {
             ("memory_limit", &settings.php_memory_bytes.to_string()),
             ("opcache_mib", &(settings.opcache_bytes / MEBIBYTE).to_string()),
             ("session_lifetime", &settings.session_lifetime_seconds.to_string()),
-            ("session_save_path", &settings.session_nodes),
             ("timeout", &settings.php_time_limit_seconds.to_string()),
             ("upload_max", &settings.upload_bytes_max.to_string()),
             ("body_max", &settings.body_bytes_max.to_string()),

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Options;
 use crate::render::{Owner, RenderError, write_all};
+use crate::sessions::socket_directory;
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -251,6 +252,7 @@ fn unit(options: &Options, name: SlotName, directory: &Path) -> Unit {
             Bind::read_only(directory.join("etc"), layout::ETC),
             Bind::writable(directory.join("run"), layout::RUN),
             Bind::writable(directory.join("log"), layout::LOG),
+            Bind::read_only(socket_directory(options), layout::SESSIONS),
             Bind::writable(options.media.clone(), layout::UPLOADS),
         ],
         tmp: Some(directory.join("tmp")),

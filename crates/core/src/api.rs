@@ -101,8 +101,8 @@ pub struct SlotSettings {
     pub body_bytes_max: u64,
     /// How long a PHP session lives after its last use, in seconds.
     pub session_lifetime_seconds: u64,
-    /// PHP's `session.save_path`: memcached nodes as `host:port`, separated by commas.
-    pub session_nodes: String,
+    /// The memcached nodes that keep the sessions, as `host:port`.
+    pub session_nodes: Vec<String>,
     /// Whose object cache is used: `auto`, `on` or `off`.
     pub object_cache: String,
     /// The time zone of PHP.

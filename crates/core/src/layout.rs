@@ -22,6 +22,12 @@ pub const ETC: &str = "/srv/flotilla/etc";
 /// Sockets, pid files and the mark of the slot's revision.
 pub const RUN: &str = "/srv/flotilla/run";
 
+/// The session gateway's socket, in a directory that the gateway may make anew.
+pub const SESSIONS: &str = "/srv/flotilla/sessions";
+
+/// The name of the socket in [`SESSIONS`].
+pub const SESSIONS_SOCKET: &str = "php.sock";
+
 /// Logs of the slot.
 pub const LOG: &str = "/srv/flotilla/log";
 

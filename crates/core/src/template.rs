@@ -226,8 +226,7 @@ mod tests {
             ),
             (
                 include_str!("../../../templates/php.ini"),
-                "memory_limit upload_max body_max timeout opcache_mib session_save_path \
-                 session_lifetime",
+                "memory_limit upload_max body_max timeout opcache_mib session_lifetime",
             ),
             (include_str!("../../../templates/wp-config.php"), WP_CONFIG),
         ] {

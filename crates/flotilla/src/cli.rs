@@ -226,6 +226,11 @@ pub(crate) enum Internal {
         #[arg(long)]
         data_dir: PathBuf,
     },
+    /// Is the session gateway of an instance
+    Sessions {
+        /// JSON of a `GatewaySpec`
+        spec: String,
+    },
     /// Is the agent of an instance
     Agent {
         /// The site's data

@@ -3,6 +3,7 @@
 mod agent;
 mod balancer;
 mod foreman;
+mod sessions;
 mod supervise;
 
 use std::process::ExitCode;
@@ -77,6 +78,7 @@ pub(crate) async fn run(command: Internal, printer: &Printer) -> anyhow::Result<
         Internal::Reference => printer.line(reference::markdown()),
         Internal::Supervise { data_dir } => supervise::run(&data_dir).await?,
         Internal::Foreman { data_dir } => foreman::run(&data_dir).await?,
+        Internal::Sessions { spec } => sessions::run(&spec).await?,
         Internal::Balancer { data_dir } => balancer::run(&data_dir).await?,
         Internal::Agent { data_dir, instance } => {
             let name =

@@ -26,11 +26,11 @@ pub struct DatabaseLogin {
     pub password: String,
 }
 
-/// The memcached nodes that PHP speaks to.
-#[derive(Debug, Clone)]
+/// The memcached nodes of a fleet.
+#[derive(Debug, Clone, Default)]
 pub struct Stores {
-    /// Where PHP sessions are.
-    pub sessions: Vec<SocketAddr>,
+    /// Where PHP sessions are kept, as `host:port`.
+    pub sessions: Vec<String>,
     /// Where the object cache is; empty when there is none.
     pub cache: Vec<SocketAddr>,
 }
@@ -60,7 +60,7 @@ pub fn slot_settings(
         upload_bytes_max: config.php.upload_max_size.bytes(),
         body_bytes_max: config.balancer.max_body_size.bytes(),
         session_lifetime_seconds: config.php.session_lifetime.as_secs(),
-        session_nodes: joined(&stores.sessions),
+        session_nodes: stores.sessions.clone(),
         object_cache: config.cache.object.as_str().to_owned(),
         timezone: config.site.timezone.clone(),
         smoke: config.deploy.smoke.clone(),

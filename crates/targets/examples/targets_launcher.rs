@@ -85,7 +85,7 @@ async fn supervise(directory: &Path) -> Outcome {
                 password: Token::new("secret".to_owned()),
             },
         }),
-        sessions_memory_mb: 8,
+        sessions_memory_mb: Some(8),
         cache_memory_mb: Some(8),
         operator_token: Token::new(TOKEN.to_owned()),
         rotation: Rotation { bytes_max: 1024 * 1024, keep: 1 },

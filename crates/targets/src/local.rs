@@ -6,10 +6,10 @@
 
 pub mod database;
 pub mod layout;
+pub mod memcached;
 pub mod packages;
 pub mod ports;
 pub mod services;
-pub mod sessions;
 pub mod supervisor;
 pub mod teardown;
 

@@ -6,7 +6,7 @@ use anyhow::Context;
 use flotilla_core::id::InstanceName;
 use flotilla_core::slot::SlotName;
 use flotilla_host::lock::lock_holder;
-use flotilla_targets::local::layout::slot_lock;
+use flotilla_targets::local::layout::{GATEWAY_LOCK, slot_lock};
 use flotilla_targets::local::services;
 use nix::sys::signal::Signal;
 
@@ -24,8 +24,10 @@ pub enum Part {
     Balancer,
     /// The database.
     Database,
-    /// The session store.
-    Sessions,
+    /// A node of the session store, 1 or 2.
+    SessionNode(u16),
+    /// The session gateway of the instance with this number.
+    Gateway(u16),
     /// The object cache.
     Cache,
     /// The agent of the instance with this number.
@@ -100,7 +102,10 @@ impl Fleet {
             Part::Foreman => layout.lock(services::FOREMAN),
             Part::Balancer => layout.lock(services::BALANCER),
             Part::Database => layout.lock(services::DATABASE),
-            Part::Sessions => layout.lock(services::SESSIONS),
+            Part::SessionNode(number) => layout.lock(&format!("sessions-{number}")),
+            Part::Gateway(number) => {
+                layout.instance(&InstanceName::numbered(number)).join(GATEWAY_LOCK)
+            }
             Part::Cache => layout.lock(services::CACHE),
             Part::Agent(number) => {
                 layout.lock(&services::agent_name(&InstanceName::numbered(number)))

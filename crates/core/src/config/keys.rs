@@ -14,8 +14,9 @@ use super::kind::{Kind, List, LogLevel, ObjectCache, Switch, TargetKind, one_of}
 use super::number::{Ratio, Size, mebibytes, millis, seconds, whole};
 use super::source::Source;
 use super::text::{
-    Maybe, absolute_path, branch, email, locale, parsed, path, request_path, secret, sha256,
-    socket_address, system_user, table_prefix, timezone, title, web_address, wordpress_user,
+    Maybe, absolute_path, branch, email, locale, node_address, parsed, path, request_path, secret,
+    sha256, socket_address, system_user, table_prefix, timezone, title, web_address,
+    wordpress_user,
 };
 use crate::deploy::HoldMode;
 
@@ -124,9 +125,14 @@ configuration! {
         table_prefix: String = "wp_".to_owned() => table_prefix(), example r#""shop_""#;
     }
 
-    /// The store of PHP sessions, which all instances share.
+    /// The store of PHP sessions, which all instances share. Each session is kept on two nodes.
     sessions: Sessions {
-        /// How much memory it has. When it is full, the sessions that were idle longest are lost.
+        /// Memcached servers of your own, as `host:port`. Empty means that flotilla runs two itself.
+        /// With one alone there is one copy of each session.
+        nodes: Vec<String> = Vec::new() => List { item: node_address(), items_max: 64 },
+            example r#"["10.0.0.5:11211", "10.0.0.6:11211"]"#;
+        /// How much memory each node has that flotilla runs. When it is full, the sessions that were
+        /// idle longest are lost.
         memory: Size = Size::from_mebibytes(64) => mebibytes(8, 65536), example r#""256MiB""#;
     }
 

@@ -216,6 +216,16 @@ pub(super) fn request_path() -> Plain {
     Plain { what: "a path of the site, such as `\"/shop/\"`", check }
 }
 
+pub(super) fn node_address() -> Plain {
+    let check = |text: &str| {
+        let (host, port) = split_port(text);
+        let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+        require(port.is_some_and(is_port), "it has no port, such as `:11211`")?;
+        require(is_host(host), "its host is neither a name nor an IP address")
+    };
+    Plain { what: "a server, such as `\"10.0.0.5:11211\"`", check }
+}
+
 pub(super) fn socket_address() -> Text<SocketAddr> {
     let parse = |text: &str| {
         text.parse().map_err(|_error: AddrParseError| {

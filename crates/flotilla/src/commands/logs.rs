@@ -76,6 +76,10 @@ fn files(site: &Site) -> BTreeMap<String, PathBuf> {
         }
     }
     for instance in site.layout.instances_made() {
+        let sessions = site.layout.instance(&instance).join("sessions/log/sessions.log");
+        if sessions.exists() {
+            files.insert(format!("{instance}/sessions"), sessions);
+        }
         for slot in SlotName::ALL {
             let directory = site.layout.instance(&instance).join(slot.as_str()).join("log");
             for file in SLOT_LOGS {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::Context;
-use flotilla_core::config::{ObjectCache, Source as Origin};
+use flotilla_core::config::{Config, ObjectCache, Source as Origin};
 use flotilla_foreman::service::Options;
 use flotilla_foreman::source::Source;
 use flotilla_foreman::{cron, provision, settings, workshop};
@@ -33,7 +33,7 @@ fn options(site: &Site) -> anyhow::Result<Options> {
     let (php_user, _group) = php_identity(config)?;
     let login = database_login(site, &book)?;
     let stores = settings::Stores {
-        sessions: vec![loopback(SESSIONS)?],
+        sessions: session_nodes(config, &loopback)?,
         cache: match config.cache.object {
             ObjectCache::Off => Vec::new(),
             ObjectCache::Auto | ObjectCache::On => vec![loopback(CACHE)?],
@@ -88,6 +88,17 @@ fn options(site: &Site) -> anyhow::Result<Options> {
         settings,
         site_url: url,
     })
+}
+
+/// Returns the nodes that keep the sessions: the operator's, or those of the fleet itself.
+fn session_nodes(
+    config: &Config,
+    loopback: &impl Fn(&str) -> anyhow::Result<SocketAddr>,
+) -> anyhow::Result<Vec<String>> {
+    if !config.sessions.nodes.is_empty() {
+        return Ok(config.sessions.nodes.clone());
+    }
+    SESSIONS.into_iter().map(|role| Ok(loopback(role)?.to_string())).collect()
 }
 
 fn source(site: &Site) -> Source {

@@ -17,30 +17,32 @@ pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
     start_log(site.config.log.level);
     let secrets = site.secrets()?;
     let database = &site.config.database;
-    let options = Options {
-        data_dir: data_dir.to_owned(),
-        own_program: std::env::current_exe()?,
-        timezone: site.config.site.timezone.clone(),
-        env: Vec::new(),
-        machine: Machine::this(),
-        database: database.url.is_none().then(|| EmbeddedDatabase {
-            memory_bytes: database.buffer_pool.bytes(),
-            connections_max: u16::try_from(database.max_connections).unwrap_or(u16::MAX),
-            account: Account {
-                database: DATABASE_NAME.to_owned(),
-                user: DATABASE_NAME.to_owned(),
-                password: secrets.database_password,
+    let options =
+        Options {
+            data_dir: data_dir.to_owned(),
+            own_program: std::env::current_exe()?,
+            timezone: site.config.site.timezone.clone(),
+            env: Vec::new(),
+            machine: Machine::this(),
+            database: database.url.is_none().then(|| EmbeddedDatabase {
+                memory_bytes: database.buffer_pool.bytes(),
+                connections_max: u16::try_from(database.max_connections).unwrap_or(u16::MAX),
+                account: Account {
+                    database: DATABASE_NAME.to_owned(),
+                    user: DATABASE_NAME.to_owned(),
+                    password: secrets.database_password,
+                },
+            }),
+            sessions_memory_mb: site.config.sessions.nodes.is_empty().then(|| {
+                u32::try_from(site.config.sessions.memory.mebibytes()).unwrap_or(u32::MAX)
+            }),
+            cache_memory_mb: (site.config.cache.object != ObjectCache::Off)
+                .then(|| u32::try_from(site.config.cache.memory.mebibytes()).unwrap_or(u32::MAX)),
+            operator_token: secrets.operator_token,
+            rotation: Rotation {
+                bytes_max: site.config.log.rotate_size.bytes(),
+                keep: site.config.log.keep,
             },
-        }),
-        sessions_memory_mb: u32::try_from(site.config.sessions.memory.mebibytes())
-            .unwrap_or(u32::MAX),
-        cache_memory_mb: (site.config.cache.object != ObjectCache::Off)
-            .then(|| u32::try_from(site.config.cache.memory.mebibytes()).unwrap_or(u32::MAX)),
-        operator_token: secrets.operator_token,
-        rotation: Rotation {
-            bytes_max: site.config.log.rotate_size.bytes(),
-            keep: site.config.log.keep,
-        },
-    };
+        };
     run_with_tasks(async |tasks| Ok(supervise(options, tasks.stopping()).await?)).await
 }

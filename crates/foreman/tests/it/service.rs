@@ -22,7 +22,7 @@ use flotilla_core::table::{
 use flotilla_foreman::repository::Repository;
 use flotilla_foreman::secrets::Secrets;
 use flotilla_foreman::service::{Options, run};
-use flotilla_foreman::settings::{DatabaseLogin, slot_settings};
+use flotilla_foreman::settings::{DatabaseLogin, Stores, slot_settings};
 use flotilla_foreman::{cron, provision, workshop};
 use flotilla_host::tasks::Tasks;
 use reqwest::StatusCode;
@@ -92,7 +92,8 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
         password: "secret".to_owned(),
     };
     let url = "http://localhost".to_owned();
-    let settings = slot_settings(&config, &url, &login, &secrets, &[], "nobody").unwrap();
+    let settings =
+        slot_settings(&config, &url, &login, &secrets, &Stores::default(), "nobody").unwrap();
     let own = directory.join("foreman");
     let place = workshop::Place {
         directory: own.join("workshop"),

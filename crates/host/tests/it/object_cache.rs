@@ -18,7 +18,7 @@ async fn run(script: &str, args: &[&str]) {
         .arg(directory.path())
         .args(args)
         // What the workers of a slot tell each other is in files there.
-        .env("TMPDIR", directory.path().to_string_lossy())
+        .env("TMPDIR", directory.path())
         .time_limit(TIME_LIMIT)
         .run_unchecked()
         .await

@@ -11,6 +11,8 @@ use flotilla_host::files::{Access, FileError, is_aside_of, write_atomic};
 
 /// The lock of a slot, below `<instance>/<colour>/`; the agent takes it.
 pub const SLOT_LOCK: &str = "slot.lock";
+/// The lock of an instance's session gateway, below `<instance>/`; the agent takes it.
+pub const GATEWAY_LOCK: &str = "sessions/sessions.lock";
 /// The agent's own token, in the directory of its instance; the agent writes it.
 pub const TOKEN: &str = "token";
 /// The token that lets an agent join once, in the directory of its instance.

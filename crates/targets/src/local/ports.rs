@@ -18,8 +18,8 @@ use super::layout::Layout;
 
 /// The database's port.
 pub const DATABASE: &str = "database";
-/// The session store's port.
-pub const SESSIONS: &str = "sessions";
+/// The ports of the session store's nodes.
+pub const SESSIONS: [&str; 2] = ["sessions-1", "sessions-2"];
 /// The object cache's port.
 pub const CACHE: &str = "cache";
 /// The foreman's port.
@@ -237,7 +237,7 @@ mod tests {
         let (_directory, layout) = fleet();
         let mut ports = Ports::claim(&layout, false).unwrap();
         let (database, sessions) =
-            (ports.free_port(DATABASE).unwrap(), ports.free_port(SESSIONS).unwrap());
+            (ports.free_port(DATABASE).unwrap(), ports.free_port(SESSIONS[0]).unwrap());
         assert_ne!(database, sessions);
         drop(ports);
         let stranger = listen(database).unwrap();
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(ports.port(DATABASE).unwrap(), database, "a running service keeps it");
         let other = ports.free_port(DATABASE).unwrap();
         assert!(other != database && other != sessions);
-        assert_eq!(ports.free_port(SESSIONS).unwrap(), sessions);
+        assert_eq!(ports.free_port(SESSIONS[0]).unwrap(), sessions);
         drop(stranger);
         assert_eq!(Book::read(&layout).unwrap().unwrap().port(DATABASE), Some(other));
     }

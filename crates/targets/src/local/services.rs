@@ -17,8 +17,8 @@ pub const SUPERVISOR: &str = "supervisor";
 pub const DATABASE: &str = "database";
 /// The name of the job that makes the database's files.
 pub const DATABASE_INSTALLATION: &str = "database-installation";
-/// The session store's name.
-pub const SESSIONS: &str = "sessions";
+/// The names of the session store's nodes.
+pub const SESSIONS: [&str; 2] = ["sessions-1", "sessions-2"];
 /// The object cache's name.
 pub const CACHE: &str = "cache";
 /// The foreman's name.
@@ -73,7 +73,8 @@ pub fn stop_timeout(service: &str) -> Duration {
         // It lets requests end.
         BALANCER => 40,
         FOREMAN => 30,
-        SESSIONS | CACHE | DATABASE_INSTALLATION => 5,
+        CACHE | DATABASE_INSTALLATION => 5,
+        name if SESSIONS.contains(&name) => 5,
         _ => 20,
     })
 }

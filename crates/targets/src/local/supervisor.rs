@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::{Account, Database, DatabaseError, DatabaseOptions};
 use super::layout::{Layout, LayoutError};
+use super::memcached::{Memcached, MemcachedError};
 use super::packages::Machine;
 use super::ports::{self, Ports, PortsError};
 use super::services::{self, Services};
-use super::sessions::{Sessions, SessionsError};
 use super::teardown::running;
 
 mod foreman;
@@ -37,7 +37,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const ACCOUNT_TRIES: u32 = 10;
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-const STORES: [&str; 3] = [ports::DATABASE, ports::SESSIONS, ports::CACHE];
+const STORES: [&str; 4] = [ports::DATABASE, ports::SESSIONS[0], ports::SESSIONS[1], ports::CACHE];
 
 /// What a fleet of this machine is made of.
 #[derive(Debug, Clone)]
@@ -54,8 +54,8 @@ pub struct Options {
     pub machine: Machine,
     /// The database to run; `None` when the site uses one that somebody else runs.
     pub database: Option<EmbeddedDatabase>,
-    /// Memory for sessions.
-    pub sessions_memory_mb: u32,
+    /// Memory of each of the session store's two nodes; `None` when others keep the sessions.
+    pub sessions_memory_mb: Option<u32>,
     /// Memory for the object cache; `None` when there is none.
     pub cache_memory_mb: Option<u32>,
     /// What the foreman knows the operator by.
@@ -89,7 +89,7 @@ pub enum SupervisorError {
     Database(#[from] DatabaseError),
     /// There is no session store or object cache.
     #[error(transparent)]
-    Sessions(#[from] SessionsError),
+    Memcached(#[from] MemcachedError),
     /// A service cannot be controlled.
     #[error(transparent)]
     Unit(#[from] UnitError),
@@ -193,12 +193,17 @@ async fn start_stores(
     let is_free = |name| lock_holder(&services.layout.lock(name)).is_ok_and(|pid| pid.is_none());
     let mut port =
         |role, name| if is_free(name) { ports.free_port(role) } else { ports.port(role) };
-    let sessions_port = port(ports::SESSIONS, services::SESSIONS)?;
-    let sessions = Sessions::find(&options.machine, sessions_port, options.sessions_memory_mb)?;
-    keeper.keep(sessions.unit(services));
+    let mut nodes = Vec::new();
+    if let Some(memory_mb) = options.sessions_memory_mb {
+        for (role, name) in ports::SESSIONS.into_iter().zip(services::SESSIONS) {
+            let node = Memcached::find(&options.machine, name, port(role, name)?, memory_mb)?;
+            keeper.keep(node.unit(services));
+            nodes.push((name, node));
+        }
+    }
     if let Some(memory_mb) = options.cache_memory_mb {
         let cache_port = port(ports::CACHE, services::CACHE)?;
-        let cache = Sessions::find(&options.machine, cache_port, memory_mb)?.for_cache();
+        let cache = Memcached::find(&options.machine, services::CACHE, cache_port, memory_mb)?;
         keeper.keep(cache.unit(services));
     }
     if let Some(embedded) = &options.database {
@@ -211,10 +216,12 @@ async fn start_stores(
         start_database(&database, &embedded.account, keeper).await?;
     }
     keeper.state.enter("waiting for the session store");
-    while let Err(error) = sessions.wait_ready(READY_TIMEOUT).await {
-        keeper.state.trouble(services::SESSIONS, &error);
+    for (name, node) in nodes {
+        while let Err(error) = node.wait_ready(READY_TIMEOUT).await {
+            keeper.state.trouble(name, &error);
+        }
+        keeper.state.well(name);
     }
-    keeper.state.well(services::SESSIONS);
     let after = STORES.map(|role| ports.book().port(role));
     Ok(before != after)
 }

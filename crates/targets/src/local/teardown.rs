@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use flotilla_core::id::InstanceName;
 use flotilla_core::slot::SlotName;
 use flotilla_host::lock::lock_holder;
 use flotilla_host::session::is_alive;
@@ -14,7 +15,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::task::JoinSet;
 
-use super::layout::{Layout, LayoutError, slot_lock};
+use super::layout::{GATEWAY_LOCK, Layout, LayoutError, slot_lock};
 use super::ports::slot_role;
 use super::services::{
     BALANCER, CACHE, DATABASE, DATABASE_INSTALLATION, FOREMAN, SESSIONS, SUPERVISOR, agent_name,
@@ -109,16 +110,20 @@ pub async fn destroy(layout: &Layout) -> Result<(), TeardownError> {
     Ok(layout.remove()?)
 }
 
-/// Stops the slots of an instance, which outlive their agent.
+/// Stops the slots of an instance and its session gateway, which outlive their agent.
 ///
 /// # Errors
 /// One of them lives on.
 pub async fn stop_slots(instance_dir: &Path) -> Result<(), UnitError> {
-    let parts = SlotName::ALL
-        .into_iter()
-        .map(|slot| (format!("slot {slot}"), slot_lock(instance_dir, slot)))
-        .collect();
-    stop_all(parts, Data::Kept).await.into_iter().try_for_each(|(_, outcome)| outcome.map(|_| ()))
+    let slots = SlotName::ALL.map(|slot| (format!("slot {slot}"), slot_lock(instance_dir, slot)));
+    // Its slots' last requests still write sessions.
+    let gateway = [("session gateway".to_owned(), instance_dir.join(GATEWAY_LOCK))];
+    for parts in [Vec::from(slots), Vec::from(gateway)] {
+        for (_, outcome) in stop_all(parts, Data::Kept).await {
+            outcome?;
+        }
+    }
+    Ok(())
 }
 
 /// Stops parts at the same time.
@@ -148,17 +153,22 @@ fn timeout_of(name: &str) -> Duration {
 }
 
 /// Returns all parts that may run, in steps: those of one step can be stopped at once.
-fn order(layout: &Layout) -> [Vec<Part>; 7] {
+fn order(layout: &Layout) -> [Vec<Part>; 8] {
     let service = |name: &str| (name.to_owned(), layout.lock(name));
     [
         vec![service(SUPERVISOR)],
         vec![service(BALANCER)],
         agents(layout),
         slots(layout),
+        gateways(layout),
         // The foreman may run a workshop, which outlives it.
         vec![service(FOREMAN)],
         others(layout),
-        vec![service(SESSIONS), service(CACHE), service(DATABASE), service(DATABASE_INSTALLATION)],
+        [&SESSIONS[..], &[CACHE, DATABASE, DATABASE_INSTALLATION]]
+            .concat()
+            .into_iter()
+            .map(service)
+            .collect(),
     ]
 }
 
@@ -190,6 +200,13 @@ fn slots(layout: &Layout) -> Vec<Part> {
             )
         })
         .collect()
+}
+
+fn gateways(layout: &Layout) -> Vec<Part> {
+    let gateway = |instance: &InstanceName| {
+        (format!("session gateway {instance}"), layout.instance(instance).join(GATEWAY_LOCK))
+    };
+    layout.instances_made().iter().map(gateway).collect()
 }
 
 /// Finds what the foreman or the balancer run on their own account.

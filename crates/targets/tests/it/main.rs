@@ -10,6 +10,6 @@
 
 mod bench;
 mod database;
+mod memcached;
 mod packages;
-mod sessions;
 mod supervisor;

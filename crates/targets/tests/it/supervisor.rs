@@ -17,7 +17,8 @@ use nix::unistd::{Pid, Uid};
 
 use crate::bench::{Bench, Owner, eventually};
 
-const SERVICES: [&str; 6] = ["balancer", "cache", "database", "foreman", "sessions", "supervisor"];
+const SERVICES: [&str; 7] =
+    ["balancer", "cache", "database", "foreman", "sessions-1", "sessions-2", "supervisor"];
 
 /// Returns the services that run, with their processes.
 fn alive(bench: &Bench) -> BTreeMap<String, i32> {
@@ -84,7 +85,7 @@ async fn life_of_a_fleet(bench: Bench) {
     assert_eq!(second, first);
 
     // A service that is killed comes back.
-    for name in ["cache", "database", "sessions", "agent-web-1", "foreman"] {
+    for name in ["cache", "database", "sessions-2", "agent-web-1", "foreman"] {
         kill(Pid::from_raw(first[name]), Signal::SIGKILL).unwrap();
         eventually(name, || alive(&bench).get(name).filter(|pid| **pid != first[name]).copied())
             .await;
@@ -141,7 +142,7 @@ async fn two_fleets_share_a_machine() {
     tokio::join!(up(&one), up(&two));
     let ports = |bench: &Bench| {
         let book = Book::read(&bench.layout).unwrap().unwrap();
-        [DATABASE, SESSIONS, CACHE].map(|role| book.port(role).unwrap())
+        [DATABASE, SESSIONS[0], SESSIONS[1], CACHE].map(|role| book.port(role).unwrap())
     };
     assert!(ports(&one).iter().all(|port| !ports(&two).contains(port)));
     down(&one.layout).await.unwrap();
@@ -154,7 +155,7 @@ async fn what_a_dead_supervisor_left_goes_down_and_a_taken_port_is_replaced() {
     bench.inventory("web-1");
     up(&bench).await;
     let first = whole(&bench, &["web-1"]).await;
-    for name in ["supervisor", "agent-web-1", "sessions"] {
+    for name in ["supervisor", "agent-web-1", "sessions-1"] {
         kill(Pid::from_raw(first[name]), Signal::SIGKILL).unwrap();
         eventually(name, || (!running(&bench.layout).contains(&name.to_owned())).then_some(()))
             .await;
@@ -169,5 +170,5 @@ async fn what_a_dead_supervisor_left_goes_down_and_a_taken_port_is_replaced() {
     whole(&bench, &["web-1"]).await;
     let after = Book::read(&bench.layout).unwrap().unwrap();
     assert_ne!(after.port(DATABASE), Some(taken));
-    assert_eq!(after.port(SESSIONS), before.port(SESSIONS));
+    assert_eq!(after.port(SESSIONS[0]), before.port(SESSIONS[0]));
 }

@@ -85,7 +85,8 @@ async fn what_is_killed_comes_back_and_visitors_miss_no_more_than_is_stated() {
 
 async fn the_fleet_lives_without_its_supervisor(fleet: &Fleet) {
     let load = begin(fleet, "supervisor").await;
-    let others = [Part::Database, Part::Sessions, Part::Foreman, Part::Balancer, Part::Agent(1)];
+    let others =
+        [Part::Database, Part::SessionNode(1), Part::Foreman, Part::Balancer, Part::Agent(1)];
     let pids = || others.map(|part| fleet.pid(part).unwrap());
     let before = pids();
     fleet.kill(Part::Supervisor).unwrap();
@@ -122,8 +123,8 @@ async fn a_killed_part_of_all_is_away_for_a_moment(fleet: &Fleet, part: Part) {
 
 async fn the_session_store_is_missed_by_no_page(fleet: &Fleet) {
     let load = begin(fleet, "sessions").await;
-    let killed = fleet.kill(Part::Sessions).unwrap();
-    back(fleet, Part::Sessions, killed).await;
+    let killed = fleet.kill(Part::SessionNode(1)).unwrap();
+    back(fleet, Part::SessionNode(1), killed).await;
     let exchanges = end(fleet, load, "sessions").await;
     assert_nobody_noticed(&exchanges);
 }

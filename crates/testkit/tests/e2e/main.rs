@@ -15,6 +15,7 @@ mod drills;
 mod instances;
 mod life;
 mod operators;
+mod sessions;
 mod upgrade;
 
 use flotilla_testkit::exchange::{Exchange, failed, mixed, stale};

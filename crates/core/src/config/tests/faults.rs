@@ -26,7 +26,7 @@ fn an_unknown_key_is_told_with_the_one_that_was_meant() {
     flotilla.toml:2: unknown key `fleet.instanses`; did you mean `fleet.instances`?
     flotilla.toml:5: unknown key `site.instances`; did you mean `fleet.instances`?
     flotilla.toml:6: unknown key `site.xyzzy`; `[site]` has `title`, `url`, `locale`, `timezone`, `admin_user`, `admin_email`, `source`, `source_sha256`, `plugins`
-    flotilla.toml:8: unknown key `sessions.xyzzy`; `[sessions]` has `memory`
+    flotilla.toml:8: unknown key `sessions.xyzzy`; `[sessions]` has `nodes`, `memory`
     ");
 }
 

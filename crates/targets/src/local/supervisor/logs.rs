@@ -36,6 +36,7 @@ fn directories(layout: &Layout) -> Vec<PathBuf> {
     for instance in layout.instances_made() {
         let slots = SlotName::ALL.map(|slot| layout.instance(&instance).join(slot.as_str()));
         all.extend(slots.map(|slot| slot.join("log")));
+        all.push(layout.instance(&instance).join("sessions/log"));
     }
     all
 }

@@ -1,5 +1,5 @@
-//! The session store and the object cache: a memcached of the fleet's own for each, on the loopback
-//! address, so that cached pages never push out a cart.
+//! The memcacheds of a fleet, on the loopback address: two nodes for sessions, of which one may be
+//! lost, and one for the object cache, so that what is cached never pushes out a cart.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::packages::Machine;
-use super::services::{CACHE, Foreign, SESSIONS, Services};
+use super::services::{Foreign, Services};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -22,9 +22,9 @@ const GREETING: &[u8] = b"VERSION ";
 /// Whom root runs it as: the first that is there.
 const USERS: [&str; 2] = ["memcache", "nobody"];
 
-/// Says why there is no session store or object cache.
+/// Says why there is no memcached.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionsError {
+pub enum MemcachedError {
     /// It is not installed.
     #[error("there is no `memcached` on this machine")]
     Missing,
@@ -38,30 +38,28 @@ pub enum SessionsError {
     },
 }
 
-/// The session store of a fleet, or its object cache.
+/// One memcached of a fleet.
 #[derive(Debug, Clone)]
-pub struct Sessions {
+pub struct Memcached {
     name: &'static str,
     port: u16,
     memory_mb: u32,
     program: PathBuf,
 }
 
-impl Sessions {
-    /// Finds the program.
+impl Memcached {
+    /// Finds the program for the service of this name.
     ///
     /// # Errors
     /// It is not installed.
-    pub fn find(machine: &Machine, port: u16, memory_mb: u32) -> Result<Self, SessionsError> {
-        let program = machine.find("memcached").ok_or(SessionsError::Missing)?;
-        Ok(Self { name: SESSIONS, port, memory_mb, program })
-    }
-
-    /// Makes it the object cache instead.
-    #[must_use]
-    pub fn for_cache(mut self) -> Self {
-        self.name = CACHE;
-        self
+    pub fn find(
+        machine: &Machine,
+        name: &'static str,
+        port: u16,
+        memory_mb: u32,
+    ) -> Result<Self, MemcachedError> {
+        let program = machine.find("memcached").ok_or(MemcachedError::Missing)?;
+        Ok(Self { name, port, memory_mb, program })
     }
 
     /// The service.
@@ -95,7 +93,7 @@ impl Sessions {
     ///
     /// # Errors
     /// It does not within the limit.
-    pub async fn wait_ready(&self, limit: Duration) -> Result<(), SessionsError> {
+    pub async fn wait_ready(&self, limit: Duration) -> Result<(), MemcachedError> {
         let deadline = tokio::time::Instant::now() + limit;
         loop {
             let asked = tokio::time::timeout(ASK_TIMEOUT, self.ask()).await;
@@ -105,7 +103,7 @@ impl Sessions {
                 Err(_elapsed) => io::ErrorKind::TimedOut.into(),
             };
             if tokio::time::Instant::now() > deadline {
-                return Err(SessionsError::Silent { port: self.port, source });
+                return Err(MemcachedError::Silent { port: self.port, source });
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
