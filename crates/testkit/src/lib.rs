@@ -11,5 +11,6 @@ pub mod orders;
 pub mod parts;
 pub mod process;
 pub mod program;
+pub mod s3;
 pub mod wait;
 pub mod wordpress;
