@@ -28,7 +28,11 @@ const OPEN_TRIES: usize = 3;
 pub(crate) struct BlobId([u8; 16]);
 
 impl BlobId {
-    fn draw() -> io::Result<Self> {
+    /// Draws a name.
+    ///
+    /// # Errors
+    /// The machine has no random numbers.
+    pub(crate) fn draw() -> io::Result<Self> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self(bytes))

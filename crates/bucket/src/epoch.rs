@@ -61,13 +61,10 @@ impl Epochs {
 #[cfg(test)]
 mod tests {
     use super::Epochs;
-    use crate::blobs::{BlobId, Blobs};
+    use crate::blobs::BlobId;
 
     fn blob() -> BlobId {
-        let directory = tempfile::tempdir().unwrap();
-        let blobs = std::sync::Arc::new(Blobs::open(directory.path()).unwrap());
-        let (blob, _file) = blobs.begin().unwrap();
-        blob.id()
+        BlobId::draw().unwrap()
     }
 
     #[test]

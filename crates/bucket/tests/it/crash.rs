@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
 use crate::process::Process;
-use crate::store::count_files;
+use crate::store::{LIMIT, count_files};
 
 const WRITERS: u64 = 6;
 /// A part may be small when it is the last one, and here it is the only one.
@@ -40,7 +40,7 @@ fn version_of(writer: u64, found: &[u8]) -> u64 {
     version
 }
 
-async fn write_on(client: Client, writer: u64, versions: Arc<Versions>) {
+async fn write_on(client: Client, writer: u64, versions: Arc<Versions>, done: Arc<AtomicU64>) {
     loop {
         let version = versions.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let key = format!("writer-{writer}");
@@ -49,6 +49,7 @@ async fn write_on(client: Client, writer: u64, versions: Arc<Versions>) {
         match request.body(content(writer, version)).send().await {
             Ok(response) if response.status() == 200 => {
                 versions.stored.store(version, Ordering::SeqCst);
+                done.fetch_add(1, Ordering::SeqCst);
             }
             _ => return,
         }
@@ -63,6 +64,14 @@ async fn upload_parts(client: Client, round: u64) {
             Ok(true) => {}
             _ => return,
         }
+    }
+}
+
+async fn wait_for(done: &AtomicU64, count: u64) {
+    let deadline = Instant::now() + LIMIT;
+    while done.load(Ordering::SeqCst) < count {
+        assert!(Instant::now() < deadline, "the writers do not get on");
+        sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -106,13 +115,15 @@ async fn kill_and_look(directory: &Path, rounds: u64) -> usize {
         let client = process.client();
         check(&client, &versions).await;
         uploaded += check_parts(&client).await;
+        let done = Arc::new(AtomicU64::new(0));
         let mut writers = JoinSet::new();
         for (writer, versions) in (0..).zip(&versions) {
-            writers.spawn(write_on(client.clone(), writer, Arc::clone(versions)));
+            let (client, versions) = (client.clone(), Arc::clone(versions));
+            writers.spawn(write_on(client, writer, versions, Arc::clone(&done)));
         }
         writers.spawn(upload_parts(client, round));
-        // The moments of the kills are spread over what a round does.
-        sleep(Duration::from_millis(60 + round * 97 % 800)).await;
+        // The others are in the middle of something when one is done.
+        wait_for(&done, 1 + round * 7 % 23).await;
         process.kill().await;
         writers.join_all().await;
     }

@@ -55,7 +55,7 @@ async fn what_is_being_read_is_read_to_its_end_though_it_is_deleted() {
     store.client.delete("deleted").await;
     assert_eq!(store.client.read("deleted").await, None);
     while let Some(chunk) = response.chunk().await.unwrap() {
-        read.extend(chunk);
+        read.extend_from_slice(&chunk);
     }
     assert!(read == whole);
     drop(response);
