@@ -19,9 +19,11 @@ final class Uploads {
 	 * others have had their say.
 	 */
 	const HOOKS = array(
-		'wp_unique_filename'  => array( PHP_INT_MAX, 'reserve', 5 ),
-		'wp_handle_upload'    => array( PHP_INT_MAX, 'keep', 1 ),
-		'wp_scheduled_delete' => array( 10, 'sweep', 0 ),
+		'wp_handle_upload_prefilter'   => array( PHP_INT_MAX, 'make_directory', 1 ),
+		'wp_handle_sideload_prefilter' => array( PHP_INT_MAX, 'make_directory', 1 ),
+		'wp_unique_filename'           => array( PHP_INT_MAX, 'reserve', 5 ),
+		'wp_handle_upload'             => array( PHP_INT_MAX, 'keep', 1 ),
+		'wp_scheduled_delete'          => array( 10, 'sweep', 0 ),
 	);
 
 	/** How many names are tried one after the other before one is drawn by lot. */
@@ -39,6 +41,22 @@ final class Uploads {
 	 * @var array<string, true>
 	 */
 	private static $reserved = array();
+
+	/**
+	 * Makes the directory of the month. WordPress refuses an upload when another one makes it at
+	 * the same moment.
+	 *
+	 * @param mixed $file What is uploaded.
+	 * @return mixed The same.
+	 */
+	public static function make_directory( $file ) {
+		$path = wp_get_upload_dir()['path'];
+		if ( ! is_dir( $path ) ) {
+			@mkdir( $path, 0777, true );
+			clearstatcache( true, $path );
+		}
+		return $file;
+	}
 
 	/**
 	 * Takes the name that WordPress has found, or the next one that is free.

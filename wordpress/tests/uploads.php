@@ -18,7 +18,10 @@ $base   = $argv[1] . '/uploads';
 $failed = 0;
 
 function wp_get_upload_dir() {
-	return array( 'basedir' => $GLOBALS['base'] );
+	return array(
+		'basedir' => $GLOBALS['base'],
+		'path'    => $GLOBALS['base'] . '/2001/02',
+	);
 }
 
 function wp_check_filetype( $name ) {
@@ -44,6 +47,8 @@ function ask( $name, $dir = null, $alternate = array() ) {
 }
 
 mkdir( $base );
+same( 'an upload goes on', 'file', Uploads::make_directory( 'file' ) );
+same( 'its directory is there', true, is_dir( "$base/2001/02" ) );
 same( 'a free name', 'photo.jpg', ask( 'photo.jpg' ) );
 same( 'it is taken', 0, filesize( "$base/photo.jpg" ) );
 same( 'the next one', 'photo-1.jpg', ask( 'photo.jpg' ) );

@@ -214,7 +214,7 @@ mod tests {
     fn the_templates_of_a_slot_take_these_values() {
         const WP_CONFIG: &str = "db_name db_user db_password db_host table_prefix home \
             environment_type auth_key secure_auth_key logged_in_key nonce_key auth_salt \
-            secure_auth_salt logged_in_salt nonce_salt";
+            secure_auth_salt logged_in_salt nonce_salt cache cache_nodes cache_prefix";
         for (template, names) in [
             (
                 include_str!("../../../templates/nginx.conf"),

@@ -106,8 +106,8 @@ async fn ask(fleet: &Fleet, slot: SocketAddr, what: &str) -> Value {
 async fn queries(fleet: &Fleet, slot: SocketAddr) -> u64 {
     let request = fleet.visit(slot, Method::GET, "/?lab=queries").unwrap();
     let page = request.send().await.unwrap().text().await.unwrap();
-    let (_, told) = page.split_once("<!-- queries:").expect(&page);
-    let (count, rest) = told.split_once(' ').unwrap();
+    let told = page.split_once("<!-- queries:").and_then(|(_, told)| told.split_once(' '));
+    let Some((count, rest)) = told else { panic!("the page does not tell: {page}") };
     assert!(rest.starts_with("cache:1"), "the object cache is not used: {rest:.20}");
     count.parse().unwrap()
 }
@@ -146,27 +146,23 @@ async fn an_option_is_the_same_everywhere_at_once(fleet: &Fleet, slots: &[Socket
     }
 }
 
-/// Sends requests, some at a time, and returns what each makes of its answer.
-async fn all_at_once<T: Send + 'static>(
+/// Sends requests, some at a time, and returns the answers in the same order.
+async fn all_at_once(
     requests: impl IntoIterator<Item = reqwest::RequestBuilder>,
-    take: impl AsyncFn(reqwest::Response) -> T,
-) -> Vec<T> {
+) -> Vec<(StatusCode, Value)> {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut running = JoinSet::new();
     for (number, request) in requests.into_iter().enumerate() {
         let places = Arc::clone(&places);
         running.spawn(async move {
             let _place = places.acquire_owned().await.unwrap();
-            (number, request.send().await.unwrap())
+            let answer = request.send().await.unwrap();
+            (number, (answer.status(), answer.json().await.unwrap()))
         });
     }
     let mut answers = running.join_all().await;
     answers.sort_unstable_by_key(|(number, _)| *number);
-    let mut taken = Vec::new();
-    for (_, answer) in answers {
-        taken.push(take(answer).await);
-    }
-    taken
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
 async fn of_options_that_are_written_at_once_none_is_lost(fleet: &Fleet, slots: &[SocketAddr]) {
@@ -184,20 +180,19 @@ async fn of_options_that_are_written_at_once_none_is_lost(fleet: &Fleet, slots: 
             let slot = slots[(number + round) % slots.len()];
             fleet.visit(slot, Method::GET, &what).unwrap()
         });
-        let done: Vec<Value> =
-            all_at_once(requests, async |answer| answer.json().await.unwrap()).await;
-        assert_eq!(done, vec![Value::Bool(true); WRITES], "round {round}");
+        let done = all_at_once(requests).await;
+        let expected = vec![(StatusCode::OK, Value::Bool(true)); WRITES];
+        assert_eq!(done, expected, "round {round}");
         wanted.extend((0..WRITES).map(|number| (option(number).0, format!("{round}-{number}"))));
         for slot in slots {
             let requests = wanted.keys().map(|name| {
                 fleet.visit(*slot, Method::GET, &format!("/?lab=get&name={name}")).unwrap()
             });
-            let told: Vec<Value> =
-                all_at_once(requests, async |answer| answer.json().await.unwrap()).await;
+            let told = all_at_once(requests).await;
             let wrong: Vec<_> = wanted
                 .iter()
                 .zip(&told)
-                .filter(|((_, value), told)| json!(value) != **told)
+                .filter(|((_, value), (_, told))| json!(value) != *told)
                 .collect();
             assert!(wrong.is_empty(), "round {round}, {slot}: {wrong:?}");
         }
@@ -226,14 +221,11 @@ async fn upload(fleet: &Fleet, slots: &[SocketAddr], name: &str, is_stock: bool)
             .header(CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.gif\""))
             .body(picture(u8::try_from(number).unwrap()))
     });
-    let take = async |answer: reqwest::Response| {
-        let status = answer.status();
-        let text = answer.text().await.unwrap();
-        assert_eq!(status, StatusCode::CREATED, "{text}");
-        let upload: Value = serde_json::from_str(&text).unwrap();
-        upload["source_url"].as_str().unwrap().to_owned()
-    };
-    let urls = all_at_once(requests, take).await;
+    let mut urls = Vec::new();
+    for (status, upload) in all_at_once(requests).await {
+        assert_eq!(status, StatusCode::CREATED, "{upload}");
+        urls.push(upload["source_url"].as_str().unwrap().to_owned());
+    }
     let mut there = 0;
     for (number, url) in urls.iter().enumerate() {
         let (_, path) = url.split_once("/wp-content/").unwrap();
