@@ -35,7 +35,7 @@ const EXPIRE_PERIOD: Duration = Duration::from_secs(60 * 60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What hyper keeps of a connection's bytes at most.
 const CONNECTION_BUFFER_BYTES: usize = 256 * 1024;
-/// What a request may have in its head: S3 allows 8 KiB of headers, and addresses have no limit.
+/// Headers of a request at most; an object's own take a part of them.
 const HEADERS_MAX: usize = 128;
 
 /// A store that runs.
