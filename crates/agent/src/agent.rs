@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::api::{SlotSettings, SyncReply};
-use flotilla_core::converge::{is_news, next_slot};
+use flotilla_core::converge::{has_settings, is_news, next_slot};
 use flotilla_core::error::chain;
 use flotilla_core::id::{Generation, Revision};
 use flotilla_core::report::{AgentReport, Desired, SlotError, SlotReport};
@@ -187,6 +187,10 @@ impl Agent {
         for name in [self.memory.desired.serving, self.memory.desired.serving.other()] {
             let slot = self.slots.get(name).clone();
             let Some(mark) = slot.mark() else { continue };
+            if !self.has_settings(name) {
+                // It was to be prepared with others when the agent died.
+                continue;
+            }
             if !self.is_intact(&slot, &mark).await {
                 tracing::warn!(
                     slot = name.as_str(),
@@ -256,9 +260,19 @@ impl Agent {
     }
 
     /// Reports a generation together with how busy PHP is after it was taken: the foreman asks for one
-    /// to learn whether requests still run, and an older count would say nothing of that.
+    /// to learn whether requests still run, and an older count would say nothing of that. In the same
+    /// step slots are hidden that have a wanted revision, but not the settings that they were ordered
+    /// with.
     async fn confirm(&self, generation: Generation) {
-        if self.report.borrow().generation == generation {
+        let is_outdated =
+            |name, slot: &SlotReport| slot.revision.is_some() && !self.has_settings(name);
+        let is_told = {
+            let report = self.report.borrow();
+            let mut names = SlotName::ALL.into_iter();
+            report.generation == generation
+                && !names.any(|name| is_outdated(name, report.slots.get(name)))
+        };
+        if is_told {
             return;
         }
         let (blue, green) = tokio::join!(self.slots.blue.workers(), self.slots.green.workers());
@@ -266,7 +280,19 @@ impl Agent {
             report.generation = generation;
             report.slots.blue.php = blue;
             report.slots.green.php = green;
+            for name in SlotName::ALL {
+                let slot = report.slots.get_mut(name);
+                if is_outdated(name, slot) {
+                    *slot = SlotReport { php: slot.php, ..SlotReport::default() };
+                }
+            }
         });
+    }
+
+    fn has_settings(&self, name: SlotName) -> bool {
+        let memory = &self.memory;
+        let (wanted, running) = (memory.desired.settings.get(name), memory.running.get(name));
+        has_settings(wanted, running, &memory.settings_digest)
     }
 
     async fn converge(&mut self) -> Result<(), ()> {

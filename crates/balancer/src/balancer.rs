@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use flotilla_core::id::Token;
 use flotilla_core::table::BalancerStatus;
 use flotilla_host::open_files;
 use flotilla_host::tasks::Tasks;
@@ -140,6 +141,14 @@ impl Balancer {
     #[must_use]
     pub fn status(&self) -> BalancerStatus {
         self.shared.status()
+    }
+
+    /// Takes these tokens at the control interface from now on, and no other; while a token is
+    /// replaced there are two. None at all, or an empty one, is ignored.
+    pub fn set_control_tokens(&self, tokens: Vec<Token>) {
+        if !tokens.is_empty() && tokens.iter().all(|token| !token.reveal().is_empty()) {
+            self.shared.control_tokens.store(Arc::new(tokens));
+        }
     }
 
     /// Has the access log opened again by its name, after it was rotated.

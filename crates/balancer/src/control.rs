@@ -102,10 +102,10 @@ impl Control {
     }
 
     fn is_authorized(&self, headers: &HeaderMap) -> bool {
-        let expected = self.shared.options.control_token.reveal();
         let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
         let given = given.strip_prefix(b"Bearer ").unwrap_or_default();
-        is_same(given, expected.as_bytes())
+        let tokens = self.shared.control_tokens.load();
+        tokens.iter().any(|expected| is_same(given, expected.reveal().as_bytes()))
     }
 
     async fn put_table(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {

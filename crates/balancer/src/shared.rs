@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use flotilla_core::id::Token;
 use flotilla_core::table::{BalancerStatus, Table, UpstreamStatus};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -20,6 +21,8 @@ use crate::routes::{Release, Routes, UpstreamState};
 pub(crate) struct Shared {
     /// What the balancer was started with.
     pub(crate) options: Options,
+    /// What the control interface takes.
+    pub(crate) control_tokens: ArcSwap<Vec<Token>>,
     /// The present routes.
     routes: ArcSwap<Routes>,
     /// The version of the present routes; see [`Self::version`].
@@ -52,6 +55,7 @@ impl Shared {
     /// Makes the state of a balancer that starts with these routes.
     pub(crate) fn new(options: Options, access_log: AccessLog, threads: usize) -> Self {
         Self {
+            control_tokens: ArcSwap::from_pointee(vec![options.control_token.clone()]),
             options,
             routes: ArcSwap::from_pointee(Routes::none()),
             version: AtomicU64::new(0),

@@ -20,11 +20,13 @@ impl Fleet {
         self.changed_in.blue = self.generation;
         self.changed_in.green = self.generation;
         if let (Some(revision), Some(upstream)) = (&table.revision, table.upstreams.first()) {
-            let releases = [&self.releases.blue, &self.releases.green];
-            let known = releases.into_iter().flatten().find(|one| one.revision == *revision);
+            let is_same = |one: &&Release| one.revision == *revision;
+            let here = self.releases.get(upstream.slot).as_ref().filter(is_same);
+            let there = self.releases.get(upstream.slot.other()).as_ref().filter(is_same);
             let release = Release {
                 revision: revision.clone(),
-                db_version: known.and_then(|release| release.db_version),
+                db_version: here.or(there).and_then(|release| release.db_version),
+                settings: here.map_or_else(String::new, |release| release.settings.clone()),
             };
             self.serving = upstream.slot;
             if self.serving_release() != Some(&release) {

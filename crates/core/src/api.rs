@@ -9,6 +9,7 @@ use crate::deploy::{Cause, Deploy, Outcome};
 use crate::fleet::{Member, Release};
 use crate::id::{DeployId, InstanceName, Millis, Revision, Token};
 use crate::report::{AgentReport, Desired};
+use crate::rotation::Kind;
 use crate::slot::SlotName;
 use crate::table::BalancerStatus;
 
@@ -36,6 +37,9 @@ pub const SIZE_PATH: &str = "/v1/size";
 pub const INVENTORY_PATH: &str = "/v1/inventory";
 /// `POST`: [`JoinTokenRequest`] → [`JoinReply`] with a token that lets one instance join once.
 pub const JOIN_TOKENS_PATH: &str = "/v1/join-tokens";
+
+/// `POST`: [`RotateRequest`] → [`RotationStatus`]; `GET`: → [`RotationStatus`].
+pub const ROTATIONS_PATH: &str = "/v1/secrets/rotations";
 
 /// A new instance asks to become part of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,6 +201,24 @@ pub struct InventoryItem {
     pub name: InstanceName,
     /// Whether it shall serve.
     pub member: Member,
+}
+
+/// Asks for secrets to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotateRequest {
+    /// Which.
+    pub kinds: Vec<Kind>,
+}
+
+/// How far the replacing of secrets is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RotationStatus {
+    /// Nothing is left to do.
+    pub is_over: bool,
+    /// What is being done, as a line for people.
+    pub doing: String,
+    /// Why the last step did not succeed; it is tried again.
+    pub trouble: Option<String>,
 }
 
 /// How far the making of a new site is.

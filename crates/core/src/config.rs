@@ -30,7 +30,8 @@ pub use cidr::Cidr;
 pub use database_url::DatabaseUrl;
 pub use error::{ConfigError, ConfigErrors};
 pub use keys::{
-    Balancer, Cache, Config, Database, Deploy, Fleet, Foreman, Log, Php, Sessions, Site, Target,
+    Balancer, Cache, Config, Database, Deploy, Fleet, Foreman, Log, Php, Secrets, Sessions, Site,
+    Target,
 };
 pub use kind::{LogLevel, ObjectCache, TargetKind};
 pub use number::Size;

@@ -20,6 +20,10 @@ pub struct Release {
     pub revision: Revision,
     /// WordPress' `$wp_db_version` in it; `None` when it could not be read.
     pub db_version: Option<u64>,
+    /// The digest of the settings it was ordered with; empty when any will do. The same revision
+    /// with other settings is another release: its slots are prepared anew.
+    #[serde(default)]
+    pub settings: String,
 }
 
 /// Whether an instance of the inventory shall serve.
@@ -93,12 +97,19 @@ impl Fleet {
     #[must_use]
     pub fn desired(&self) -> Desired {
         let revision = |release: &Option<Release>| release.as_ref().map(|one| one.revision.clone());
+        let settings = |release: &Option<Release>| {
+            release.as_ref().map_or_else(String::new, |one| one.settings.clone())
+        };
         Desired {
             generation: self.generation,
             serving: self.serving,
             revisions: Slots {
                 blue: revision(&self.releases.blue),
                 green: revision(&self.releases.green),
+            },
+            settings: Slots {
+                blue: settings(&self.releases.blue),
+                green: settings(&self.releases.green),
             },
         }
     }
@@ -163,12 +174,16 @@ impl Fleet {
     /// As [`Self::request`], but for the deploy under way.
     pub fn check(&self, request: &Request) -> Result<(), Failure> {
         let Some(serving) = self.serving_release() else { return Ok(()) };
-        if serving.revision == request.release.revision && !request.is_forced {
+        let is_same = serving.revision == request.release.revision
+            && serving.settings == request.release.settings;
+        if is_same && !request.is_forced {
             return Err(Failure::new(
                 ErrorKind::Refused,
                 format!("revision `{}` is already serving", serving.revision.short()),
             )
-            .with_hint("--force deploys it once more, with the settings as they are now"));
+            .with_hint(
+                "--force deploys it once more, as does a deploy after a change of flotilla.toml",
+            ));
         }
         check_database(&request.release, self.database(), request.is_forced)
     }

@@ -14,6 +14,7 @@ pub mod id;
 pub mod layout;
 pub mod plan;
 pub mod report;
+pub mod rotation;
 pub mod slot;
 pub mod table;
 pub mod template;

@@ -16,6 +16,10 @@ pub struct Desired {
     pub serving: SlotName,
     /// The revision of each slot; `None` leaves the slot as it is.
     pub revisions: Slots<Option<Revision>>,
+    /// The digest of the settings that each slot was ordered with; see
+    /// [`has_settings`](crate::converge::has_settings).
+    #[serde(default)]
+    pub settings: Slots<String>,
 }
 
 /// How busy the PHP of a slot is.

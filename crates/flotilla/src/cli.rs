@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// Runs a WordPress site on a fleet of small web instances as if it were one machine.
 #[derive(Debug, Parser)]
@@ -41,6 +41,7 @@ impl Arguments {
             | Command::Scale { json, .. }
             | Command::Logs { json, .. }
             | Command::Config { json }
+            | Command::Secrets { command: Secrets::List { json } | Secrets::Rotate { json, .. } }
             | Command::Packages { json, .. } => *json,
             _ => false,
         }
@@ -168,6 +169,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Lists, shows and replaces the site's secrets
+    Secrets {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: Secrets,
+    },
     /// Lists the Debian packages that are missing
     Packages {
         /// Installs them
@@ -184,6 +191,43 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Internal,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Secrets {
+    /// Names the secrets, what each is for and when it was replaced; shows none
+    List {
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints one secret and nothing else
+    Show {
+        /// Its name, as `flotilla secrets list` tells it
+        name: String,
+    },
+    /// Replaces secrets in the running fleet; no request fails of it
+    Rotate {
+        /// What to replace
+        #[arg(required = true, value_enum)]
+        kinds: Vec<SecretKind>,
+        /// Does not ask, although new salts log everybody out
+        #[arg(long)]
+        yes: bool,
+        /// Prints the outcome as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SecretKind {
+    /// WordPress' keys and salts: everybody is logged out
+    Salts,
+    /// The password of the embedded database's user
+    Database,
+    /// The tokens of operator, balancer and agents
+    Tokens,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use flotilla_core::api::{
-    DEPLOYS_PATH, DeployRecord, DeployReply, DeployRequest, Inventory, ROLLBACK_PATH, Resize,
-    RollbackRequest, SIZE_PATH, STATUS_PATH, Status,
+    DEPLOYS_PATH, DeployRecord, DeployReply, DeployRequest, Inventory, ROLLBACK_PATH,
+    ROTATIONS_PATH, Resize, RollbackRequest, RotateRequest, RotationStatus, SIZE_PATH, STATUS_PATH,
+    Status,
 };
 use flotilla_core::error::Failure;
 use flotilla_core::id::{DeployId, Token};
@@ -62,6 +63,14 @@ impl Client {
 
     pub(crate) async fn resize(&self, instances: u16) -> Result<Inventory, Failure> {
         self.send(self.http.put(self.url(SIZE_PATH)).json(&Resize { instances })).await
+    }
+
+    pub(crate) async fn rotate(&self, request: &RotateRequest) -> Result<RotationStatus, Failure> {
+        self.send(self.http.post(self.url(ROTATIONS_PATH)).json(request)).await
+    }
+
+    pub(crate) async fn rotation(&self) -> Result<RotationStatus, Failure> {
+        self.send(self.http.get(self.url(ROTATIONS_PATH))).await
     }
 
     async fn send<T: DeserializeOwned>(

@@ -10,6 +10,7 @@ mod logs;
 mod packages;
 mod releases;
 mod scale;
+mod secrets;
 mod status;
 mod up;
 mod wp;
@@ -58,6 +59,9 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> anyhow::Resu
         }
         Command::Wp { arguments } => return wp::run(&Site::open(directory)?, arguments).await,
         Command::Config { .. } => config::run(&Site::open(directory)?, printer)?,
+        Command::Secrets { command } => {
+            secrets::run(&Site::open(directory)?, command, printer).await?;
+        }
         Command::Packages { install, .. } => packages::run(install, printer).await?,
         Command::Internal { command } => return internal::run(command, printer).await,
     }

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use flotilla_core::config::Config;
 use flotilla_core::error::Failure;
+use flotilla_foreman::secrets::Secrets;
+use flotilla_foreman::secrets::rotate::DatabaseAccount;
 use flotilla_foreman::settings::DatabaseLogin;
 use flotilla_foreman::workshop::Place;
+use flotilla_targets::local::database::{Account, Database, DatabaseOptions};
 use flotilla_targets::local::packages::Machine;
 use flotilla_targets::local::ports::{Book, DATABASE};
 use flotilla_targets::local::services::Services;
@@ -109,6 +112,53 @@ pub(crate) fn database_login(site: &Site, book: &Book) -> anyhow::Result<Databas
         user: DATABASE_NAME.to_owned(),
         password: site.secrets()?.database_password.reveal().to_owned(),
     })
+}
+
+/// Returns the embedded database, to be asked as its administrator; `None` when the site uses
+/// another one.
+pub(crate) fn embedded_database(site: &Site) -> anyhow::Result<Option<Database>> {
+    let config = &site.config.database;
+    if config.url.is_some() {
+        return Ok(None);
+    }
+    let book = Book::read(&site.layout)?;
+    let options = DatabaseOptions {
+        port: book.and_then(|book| book.port(DATABASE)).unwrap_or_default(),
+        buffer_pool_bytes: config.buffer_pool.bytes(),
+        connections_max: connections_max(config),
+    };
+    Ok(Some(Database::find(&Machine::this(), &services(site)?, options)?))
+}
+
+/// Returns how many connections the embedded database takes.
+pub(crate) fn connections_max(config: &flotilla_core::config::Database) -> u16 {
+    u16::try_from(config.max_connections).unwrap_or(u16::MAX)
+}
+
+/// Returns what the site uses in the embedded database.
+pub(crate) fn database_account(secrets: &Secrets) -> Account {
+    Account {
+        database: DATABASE_NAME.to_owned(),
+        user: DATABASE_NAME.to_owned(),
+        passwords: secrets.database_passwords(),
+    }
+}
+
+/// Returns how the foreman changes the passwords of the embedded database's user.
+pub(crate) fn account_changer(site: &Site) -> anyhow::Result<Option<DatabaseAccount>> {
+    let Some(database) = embedded_database(site)? else { return Ok(None) };
+    Ok(Some(DatabaseAccount::new(move |passwords| {
+        let database = database.clone();
+        let account = Account {
+            database: DATABASE_NAME.to_owned(),
+            user: DATABASE_NAME.to_owned(),
+            passwords,
+        };
+        Box::pin(async move {
+            let outcome = database.ensure_account(&account).await;
+            outcome.map_err(|error| flotilla_core::error::chain(&error))
+        })
+    })))
 }
 
 fn missing(name: &str) -> Failure {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use flotilla_core::config::{Config, FILE_NAME, TargetKind};
 use flotilla_core::error::{ErrorKind, Failure};
-use flotilla_foreman::secrets::Secrets;
+use flotilla_foreman::secrets::{Secrets, SecretsError, Vault};
 use flotilla_targets::local::Layout;
 use flotilla_targets::local::ports::Book;
 
@@ -99,7 +99,7 @@ impl Site {
             unavailable(format!("there is no fleet in `{}`", self.directory.display()))
                 .with_hint("`flotilla up` starts one; -C names another directory")
         };
-        if !self.layout.is_ours() || !self.layout.secrets().exists() {
+        if !self.layout.is_ours() || !self.vault().exists() {
             return Err(no_site().into());
         }
         let address = self.foreman_address()?.ok_or_else(no_site)?;
@@ -126,7 +126,21 @@ impl Site {
 
     /// Returns the site's secrets, made now if there are none.
     pub(crate) fn secrets(&self) -> anyhow::Result<Secrets> {
-        Ok(Secrets::load_or_make(&self.layout.secrets())?)
+        self.vault().load_or_make().map_err(|error| match error {
+            SecretsError::File(error) => error.into(),
+            error => configuration(error.to_string()).into(),
+        })
+    }
+
+    /// Returns where the site's secrets lie.
+    pub(crate) fn vault(&self) -> Vault {
+        let elsewhere = self.config.secrets.key_file.as_ref();
+        Vault {
+            sealed: self.layout.secrets(),
+            key: elsewhere
+                .map_or_else(|| self.layout.secrets_key(), |path| self.directory.join(path)),
+            plain: self.layout.secrets_in_clear(),
+        }
     }
 
     /// Returns the address that visitors use.

@@ -84,8 +84,8 @@ impl IntoResponse for Answer {
 
 type Reply<T> = Result<Json<T>, Answer>;
 
-/// Returns the routes, all behind authentication; `git` is mounted below the same door.
-pub fn router(api: Api, git: Router) -> Router {
+/// Returns the routes, all behind authentication; `others` are mounted below the same door.
+pub fn router(api: Api, others: Router) -> Router {
     let bundles = format!("{}/{{to}}", flotilla_core::api::BUNDLES_PATH);
     let deploy = format!("{DEPLOYS_PATH}/{{id}}");
     Router::new()
@@ -101,7 +101,7 @@ pub fn router(api: Api, git: Router) -> Router {
         .route(SIZE_PATH, put(resize))
         .route(INVENTORY_PATH, get(inventory))
         .with_state(api.clone())
-        .merge(git)
+        .merge(others)
         .layer(middleware::from_fn_with_state(api.doorman, identify))
 }
 

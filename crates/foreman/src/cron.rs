@@ -84,8 +84,13 @@ struct Next {
     next: Option<u64>,
 }
 
-/// Runs due events until it is dropped.
-pub async fn run_cron(options: Options, snapshots: watch::Receiver<Arc<Snapshot>>) {
+/// Runs due events until it is dropped; tells whether a runner of the foreman before still works,
+/// whose `wp-config.php` may be an older one.
+pub async fn run_cron(
+    options: Options,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    has_former_runner: watch::Sender<bool>,
+) {
     let mut runners: Vec<Runner> =
         (1..=options.runners_max).map(|number| Runner::new(&options, number)).collect();
     let mut start_at = Instant::now();
@@ -97,6 +102,7 @@ pub async fn run_cron(options: Options, snapshots: watch::Receiver<Arc<Snapshot>
                 start_at = start_at.min(Instant::now() + in_time);
             }
         }
+        has_former_runner.send_replace(runners.iter().any(Runner::is_former));
         if let Some(revision) = wanted
             && start_at <= Instant::now()
             && let Some(runner) = idle(&mut runners, &revision)
@@ -173,6 +179,11 @@ impl Runner {
         let worktree =
             Worktree::new(Git::new(&options.git_dir), name, place.directory.join("site"));
         Self { place, worktree, unit, since: None, revision: None }
+    }
+
+    /// Whether it runs and was not started here.
+    const fn is_former(&self) -> bool {
+        self.since.is_some() && self.revision.is_none()
     }
 
     /// Sees whether it runs; returns when the next event is due if it has just ended.

@@ -26,6 +26,8 @@ pub struct Deploys {
     pub engine: Engine,
     /// The branch that is deployed when none is named.
     pub branch: String,
+    /// The digest of the settings that new releases run with.
+    pub settings: String,
 }
 
 type Started = (DeployId, Revision, Accepted);
@@ -101,7 +103,11 @@ impl Deploys {
         failure: &Failure,
     ) -> Result<DeployId, Failure> {
         let order = Order {
-            release: Release { revision: revision.clone(), db_version: None },
+            release: Release {
+                revision: revision.clone(),
+                db_version: None,
+                settings: self.settings.clone(),
+            },
             subject: self.subject(revision).await.unwrap_or_default(),
             cause: Cause::Push,
             author: self.author(revision).await,
@@ -120,6 +126,24 @@ impl Deploys {
 
     async fn author(&self, revision: &Revision) -> String {
         self.repository.author(revision).await.unwrap_or_else(|_| "unknown".to_owned())
+    }
+
+    /// Starts the deploy of what serves once more, with the settings as they are now.
+    ///
+    /// # Errors
+    /// Nothing serves yet, or the fleet refuses.
+    pub async fn again(&self, author: &str) -> Result<Started, Failure> {
+        let serving = self.engine.snapshots().borrow().fleet.serving_release().cloned();
+        let Some(release) = serving else {
+            return Err(Failure::new(ErrorKind::Refused, "no release serves yet"));
+        };
+        let order = Order {
+            author: author.to_owned(),
+            is_forced: true,
+            waits: true,
+            ..self.order(&release.revision).await?
+        };
+        self.start(order).await
     }
 
     /// Returns the first line of a commit's message.
@@ -148,7 +172,11 @@ impl Deploys {
         })?;
         let subject = self.subject(revision).await.unwrap_or_default();
         Ok(Order {
-            release: Release { revision: revision.clone(), db_version: versions.db_version },
+            release: Release {
+                revision: revision.clone(),
+                db_version: versions.db_version,
+                settings: self.settings.clone(),
+            },
             subject,
             cause: Cause::Command,
             author: String::new(),

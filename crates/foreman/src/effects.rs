@@ -204,7 +204,8 @@ impl Bound {
 }
 
 impl Balancer {
-    async fn status(&self) -> Option<BalancerStatus> {
+    /// Asks how it is; `None` when it does not answer or does not take the token.
+    pub(crate) async fn status(&self) -> Option<BalancerStatus> {
         let request = self.client.get(self.url(STATUS_PATH));
         Self::send(request.bearer_auth(self.token.reveal())).await
     }

@@ -5,10 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::api::SiteState;
-use flotilla_core::api::SlotSettings;
+use flotilla_core::api::{RotationStatus, SiteState, SlotSettings};
 use flotilla_core::deploy::Policy;
-use flotilla_core::id::Token;
 use flotilla_host::files::{FileError, make_directory};
 use flotilla_host::git::Git;
 use flotilla_host::tasks::Tasks;
@@ -25,6 +23,8 @@ use crate::engine::Engine;
 use crate::provision::{self, provision};
 use crate::pushes::follow_branch;
 use crate::repository::{Repository, RepositoryError};
+use crate::secrets::rotate::{DatabaseAccount, Rotation, rotate_secrets};
+use crate::secrets::{Secrets, Vault, routes};
 use crate::settings::digest;
 use crate::smart_http;
 use crate::smoke::Smoke;
@@ -40,12 +40,14 @@ pub struct Options {
     pub directory: PathBuf,
     /// Where its interface listens; loopback only, because it speaks without TLS.
     pub listen: SocketAddr,
-    /// What the operator authenticates with.
-    pub operator_token: Token,
+    /// The secrets that it works with.
+    pub secrets: Secrets,
+    /// Where they lie.
+    pub vault: Vault,
+    /// Who sets the database's passwords; `None` when the database is not ours.
+    pub database_account: Option<DatabaseAccount>,
     /// Where the balancer is controlled.
     pub balancer_control: SocketAddr,
-    /// What the foreman authenticates with there.
-    pub balancer_token: Token,
     /// Where the balancer serves visitors.
     pub balancer: SocketAddr,
     /// The site's URL.
@@ -118,10 +120,18 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
     let repository = Arc::new(Repository::open(&git_dir).await?);
     let workshop = Arc::new(Workshop::open(options.workshop.clone())?);
     let effects = effects(&options, &workshop)?;
+    let balancer = effects.balancer.clone();
     let engine = Engine::start(store.clone(), effects, options.policy, tasks).await?;
     take_size(&engine, &store, options.instances).await?;
     let branch = options.branch.clone();
-    let deploys = Deploys { repository, store: store.clone(), engine: engine.clone(), branch };
+    let settings_digest = digest(&options.settings);
+    let deploys = Deploys {
+        repository,
+        store: store.clone(),
+        engine: engine.clone(),
+        branch,
+        settings: settings_digest.clone(),
+    };
     let (progress, site) = watch::channel(SiteState::Making { what: "Starting".to_owned() });
     let site_options = options.site.clone();
     let following = follow_fleet(Arc::clone(&workshop), engine.snapshots());
@@ -130,26 +140,44 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
     spawn_until_stopped(tasks, "make_site", making);
     let tidying = tidy_repository(Git::new(&git_dir), engine.snapshots());
     spawn_until_stopped(tasks, "tidy_repository", tidying);
-    let scheduled = run_cron(options.cron.clone(), engine.snapshots());
+    // Nobody has looked yet.
+    let (former_runner, has_former_runner) = watch::channel(true);
+    let scheduled = run_cron(options.cron.clone(), engine.snapshots(), former_runner);
     spawn_until_stopped(tasks, "run_cron", scheduled);
     let pushed = Arc::new(Notify::new());
     if options.deploys_pushes {
         let following = follow_branch(deploys.clone(), store.clone(), Arc::clone(&pushed));
         spawn_until_stopped(tasks, "follow_branch", following);
     }
+    let rotation = Rotation {
+        vault: options.vault,
+        at_start: Arc::new(options.secrets.clone()),
+        account: options.database_account,
+        deploys: deploys.clone(),
+        store: store.clone(),
+        balancer,
+        drain_timeout: options.policy.drain_timeout,
+        has_former_runner,
+        nudge: Arc::default(),
+        stopping: tasks.stopping(),
+    };
+    let (rotating, rotation_status) = watch::channel(RotationStatus::default());
+    spawn_until_stopped(tasks, "rotate_secrets", rotate_secrets(rotation.clone(), rotating));
     let api = Api {
         engine,
         deploys,
-        doorman: Doorman::new(&options.operator_token, store.clone()),
+        doorman: Doorman::new(&options.secrets.operator_token, store.clone()),
         store,
         bundles: Arc::new(Bundles::new(&git_dir, &options.directory.join("bundles"))),
-        settings_digest: digest(&options.settings),
+        settings_digest,
         settings: Arc::new(options.settings),
         site_url: options.site_url,
         site,
     };
     let stopping = tasks.stopping();
-    axum::serve(listener, api::router(api, smart_http::router(&git_dir, pushed)))
+    let others =
+        smart_http::router(&git_dir, pushed).merge(routes::router(rotation, rotation_status));
+    axum::serve(listener, api::router(api, others))
         .with_graceful_shutdown(async move { stopping.cancelled().await })
         .await
         .map_err(ForemanError::Serve)
@@ -175,7 +203,7 @@ fn effects(options: &Options, workshop: &Arc<Workshop>) -> Result<Effects, Forem
     Ok(Effects {
         balancer: Balancer {
             control: options.balancer_control,
-            token: options.balancer_token.clone(),
+            token: options.secrets.balancer_token.clone(),
             client: client.clone(),
         },
         workshop: Arc::clone(workshop),

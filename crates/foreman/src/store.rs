@@ -231,6 +231,18 @@ impl Store {
         .await
     }
 
+    /// Takes the tokens of all agents away; they join anew.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn revoke_agents(&self) -> Result<(), StoreError> {
+        self.run(|connection| {
+            connection.execute("DELETE FROM tokens WHERE role = 'agent'", [])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Reads a small fact that must outlive the process.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use flotilla_host::unit::Unit;
 use flotilla_targets::local::Layout;
 use flotilla_targets::local::database::Account;
 use flotilla_targets::local::layout::slot_lock;
+use flotilla_targets::local::live::Live;
 use flotilla_targets::local::packages::Machine;
 use flotilla_targets::local::ports::{Book, FOREMAN};
 use flotilla_targets::local::supervisor::{EmbeddedDatabase, Options, run};
@@ -79,15 +80,15 @@ async fn supervise(directory: &Path) -> Outcome {
         database: Some(EmbeddedDatabase {
             memory_bytes: 16 * 1024 * 1024,
             connections_max: 20,
-            account: Account {
+            account: Live::fixed(Account {
                 database: "site".to_owned(),
                 user: "site".to_owned(),
-                password: Token::new("secret".to_owned()),
-            },
+                passwords: vec![Token::new("secret".to_owned())],
+            }),
         }),
         sessions_memory_mb: Some(8),
         cache_memory_mb: Some(8),
-        operator_token: Token::new(TOKEN.to_owned()),
+        operator_token: Live::fixed(Token::new(TOKEN.to_owned())),
         rotation: Rotation { bytes_max: 1024 * 1024, keep: 1 },
     };
     let mut terminate = signal(SignalKind::terminate())?;

@@ -6,6 +6,7 @@
 
 pub mod database;
 pub mod layout;
+pub mod live;
 pub mod memcached;
 pub mod packages;
 pub mod ports;

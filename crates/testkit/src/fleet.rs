@@ -11,6 +11,7 @@ use flotilla_core::api::{DeployRecord, Status};
 use flotilla_core::config::FILE_NAME;
 use flotilla_core::fleet::Member;
 use flotilla_core::slot::SlotName;
+use flotilla_foreman::secrets::{Secrets, Vault};
 use flotilla_targets::local::layout::Layout;
 use flotilla_targets::local::ports::{BALANCER, Book, FOREMAN};
 use reqwest::{Client, Method, RequestBuilder};
@@ -19,7 +20,6 @@ use tokio::time::Instant;
 
 use crate::code::Clone as Code;
 use crate::process::{self, Process};
-use crate::program::text_of;
 use crate::program::{Ran, Shell, program, target_dir};
 use crate::wait::until;
 use crate::wordpress::{Version, with_shop};
@@ -251,9 +251,20 @@ impl Fleet {
     /// # Errors
     /// The fleet has no secrets yet.
     pub fn operator_token(&self) -> anyhow::Result<String> {
-        let text = std::fs::read(self.layout.secrets())?;
-        let secrets: Value = serde_json::from_slice(&text)?;
-        text_of(&secrets, "operator_token").context("no operator token")
+        Ok(self.secrets()?.operator_token.reveal().to_owned())
+    }
+
+    /// Returns the fleet's secrets.
+    ///
+    /// # Errors
+    /// It has none yet.
+    pub fn secrets(&self) -> anyhow::Result<Secrets> {
+        let vault = Vault {
+            sealed: self.layout.secrets(),
+            key: self.layout.secrets_key(),
+            plain: self.layout.secrets_in_clear(),
+        };
+        vault.load()?.context("the fleet has no secrets")
     }
 
     /// Begins a request to the foreman, as its operator.

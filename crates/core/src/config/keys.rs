@@ -125,6 +125,15 @@ configuration! {
         table_prefix: String = "wp_".to_owned() => table_prefix(), example r#""shop_""#;
     }
 
+    /// The secrets: salts, passwords and tokens, made once and encrypted in the data directory.
+    secrets: Secrets {
+        /// The file with the key that opens them: 64 hexadecimal digits, made with the secrets. Empty
+        /// means `secrets.key` in the data directory, so that whoever copies all of it can read them;
+        /// a path elsewhere, such as a systemd credential, keeps backups unreadable.
+        key_file: Option<PathBuf> = None => Maybe(path()),
+            example r#""/run/credentials/flotilla/secrets.key""#;
+    }
+
     /// The store of PHP sessions, which all instances share. Each session is kept on two nodes.
     sessions: Sessions {
         /// Memcached servers of your own, as `host:port`. Empty means that flotilla runs two itself.

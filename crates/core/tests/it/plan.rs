@@ -469,7 +469,8 @@ fn a_rollback_over_a_database_upgrade_is_refused() {
     bench.fleet.releases.blue = Some(release(OLD, 2));
     let failure = bench.ask(release(NEW, 1)).expect_err("refused");
     assert!(failure.message.contains("the database was upgraded to 2"), "{failure}");
-    bench.fleet.releases.blue = Some(Release { revision: revision(OLD), db_version: None });
+    bench.fleet.releases.blue =
+        Some(Release { revision: revision(OLD), db_version: None, settings: String::new() });
     bench.fleet.db_version = Some(2);
     bench.ask(release(NEW, 1)).expect_err("a release of unknown version forgets nothing");
 }
@@ -707,4 +708,21 @@ fn planning_again_changes_nothing() {
     let again = plan(&bench.fleet, &bench.observed, &bench.policy);
     assert_eq!((again.next, again.events), (None, Vec::new()));
     assert_eq!(again.effects, bench.effects);
+}
+
+#[test]
+fn the_same_revision_with_other_settings_is_prepared_anew() {
+    let mut bench = Bench::new(2);
+    bench.fleet.releases.green = Some(release(OLD, 1));
+    bench.all_report(SlotName::Green, &ready(OLD));
+    let before = bench.fleet.generation;
+    let again = Release { settings: "new".to_owned(), ..release(OLD, 1) };
+    bench.deploy(again);
+    // The idle slots hold the revision, but what they reported is older than the order.
+    assert!(bench.fleet.generation > before, "agents take it as news");
+    assert_eq!(bench.phase(), "preparing");
+    assert_eq!(bench.fleet.desired().settings.get(SlotName::Green), "new");
+    bench.all_report(SlotName::Green, &ready(OLD));
+    bench.settle();
+    assert_eq!(bench.served_from(), ["web-1 green", "web-2 green"]);
 }

@@ -2,20 +2,26 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use flotilla_balancer::{AddressRange, Options};
+use flotilla_foreman::secrets::Vault;
 use flotilla_targets::local::ports::{BALANCER_CONTROL, Book};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{run_with_tasks, start_log};
 use crate::site::Site;
 
+/// How often it looks whether its tokens are being replaced.
+const TOKENS_INTERVAL: Duration = Duration::from_secs(1);
+
 pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
     let site = Site::of_data_dir(data_dir)?;
     start_log(site.config.log.level);
     let options = options(&site)?;
     let drain_timeout = site.config.deploy.drain_timeout;
+    let vault = site.vault();
     run_with_tasks(async |tasks| {
         let balancer = flotilla_balancer::start(options)?;
         let stopping = tasks.stopping();
@@ -25,12 +31,22 @@ pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
                 () = stopping.cancelled() => break,
                 () = balancer.failed() => anyhow::bail!("a thread of the balancer failed"),
                 _ = reopen.recv() => balancer.reopen_log(),
+                () = tokio::time::sleep(TOKENS_INTERVAL) => follow_tokens(&balancer, &vault),
             }
         }
         balancer.shut_down(drain_timeout).await;
         Ok(())
     })
     .await
+}
+
+/// A vault that cannot be read changes nothing.
+fn follow_tokens(balancer: &flotilla_balancer::Balancer, vault: &Vault) {
+    match vault.load() {
+        Ok(Some(secrets)) => balancer.set_control_tokens(secrets.balancer_tokens()),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "The secrets cannot be read"),
+    }
 }
 
 fn options(site: &Site) -> anyhow::Result<Options> {

@@ -11,7 +11,7 @@ use flotilla_foreman::{cron, provision, settings, workshop};
 use flotilla_targets::local::ports::{BALANCER_CONTROL, Book, CACHE, SESSIONS};
 
 use super::{run_with_tasks, start_log};
-use crate::local::{database_login, php_identity, place};
+use crate::local::{account_changer, database_login, php_identity, place};
 use crate::site::Site;
 
 pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
@@ -44,9 +44,9 @@ fn options(site: &Site) -> anyhow::Result<Options> {
     let place = place(site, directory.join("workshop"))?;
     Ok(Options {
         listen: site.foreman_address()?.context("the foreman has no address yet")?,
-        operator_token: secrets.operator_token,
         balancer_control: loopback(BALANCER_CONTROL)?,
-        balancer_token: secrets.balancer_token,
+        vault: site.vault(),
+        database_account: account_changer(site)?,
         balancer: site.balancer_address()?.context("the balancer has no address yet")?,
         branch: config.foreman.branch.clone(),
         deploys_pushes: config.foreman.deploy_on_push,
@@ -84,6 +84,7 @@ fn options(site: &Site) -> anyhow::Result<Options> {
                 plugins: Vec::new(),
             },
         },
+        secrets,
         directory,
         settings,
         site_url: url,

@@ -20,7 +20,7 @@ use flotilla_core::table::{
     BalancerStatus, STATUS_PATH as BALANCER_STATUS_PATH, TABLE_PATH, Table, Upstream,
 };
 use flotilla_foreman::repository::Repository;
-use flotilla_foreman::secrets::Secrets;
+use flotilla_foreman::secrets::{Secrets, Vault};
 use flotilla_foreman::service::{Options, run};
 use flotilla_foreman::settings::{DatabaseLogin, Stores, slot_settings};
 use flotilla_foreman::{cron, provision, workshop};
@@ -82,9 +82,21 @@ async fn serve_balancer(table: Shared, tasks: &Tasks) -> SocketAddr {
     address
 }
 
+fn vault(directory: &Path) -> (Vault, Secrets) {
+    let vault = Vault {
+        sealed: directory.join("secrets.sealed"),
+        key: directory.join("secrets.key"),
+        plain: directory.join("secrets.json"),
+    };
+    let mut secrets = vault.load_or_make().unwrap();
+    secrets.operator_token = Token::new(OPERATOR.to_owned());
+    vault.store(&secrets).unwrap();
+    (vault, secrets)
+}
+
 fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Options {
     let config = Config::default();
-    let secrets = Secrets::load_or_make(&directory.join("secrets.json")).unwrap();
+    let (vault, secrets) = vault(directory);
     let login = DatabaseLogin {
         host: "127.0.0.1:1".to_owned(),
         name: "site".to_owned(),
@@ -106,9 +118,10 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
     let git_dir = own.join("site.git");
     Options {
         listen: foreman,
-        operator_token: Token::new(OPERATOR.to_owned()),
+        secrets,
+        vault,
+        database_account: None,
         balancer_control: balancer,
-        balancer_token: secrets.balancer_token,
         balancer,
         branch: "main".to_owned(),
         deploys_pushes: true,

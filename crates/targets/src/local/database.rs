@@ -91,8 +91,8 @@ pub struct Account {
     pub database: String,
     /// The user's name.
     pub user: String,
-    /// The user's password.
-    pub password: Token,
+    /// The passwords that the server takes for the user; while one is replaced, two.
+    pub passwords: Vec<Token>,
 }
 
 /// The database of a fleet.
@@ -189,7 +189,7 @@ impl Database {
         }
     }
 
-    /// Makes the site's database and user, or sets the user's password when they are there.
+    /// Makes the site's database and user, or sets the user's passwords when they are there.
     ///
     /// # Errors
     /// A name is not plain, or the server refuses.
@@ -208,6 +208,14 @@ impl Database {
             .await
             .map_err(DatabaseError::Client)?;
         Ok(())
+    }
+
+    /// Returns where an administrator finds the server: the directory, the socket in it, and the user.
+    ///
+    /// # Errors
+    /// The user of this process has no name.
+    pub fn administration(&self) -> Result<(PathBuf, &'static str, String), DatabaseError> {
+        Ok((self.layout().database().join(DATA), SOCKET, own_name()?))
     }
 
     /// Connects to the socket and waits for the server's first packet.
@@ -312,7 +320,7 @@ fn move_into_place(from: &Path, to: &Path) -> Result<(), DatabaseError> {
 }
 
 fn statements(account: &Account) -> Result<String, DatabaseError> {
-    let Account { database, user, password } = account;
+    let Account { database, user, passwords } = account;
     for name in [database, user] {
         let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if !is_plain || name.is_empty() || name.len() > NAME_BYTES_MAX {
@@ -321,7 +329,15 @@ fn statements(account: &Account) -> Result<String, DatabaseError> {
     }
     // In a grant, `_` stands for any character.
     let pattern = database.replace('_', "\\_");
-    let password = password.reveal().replace('\\', "\\\\").replace('\'', "''");
+    // MariaDB tries one way after the other, so a user may have two passwords.
+    let ways: Vec<String> = passwords
+        .iter()
+        .map(|password| {
+            let password = password.reveal().replace('\\', "\\\\").replace('\'', "''");
+            format!("mysql_native_password USING PASSWORD('{password}')")
+        })
+        .collect();
+    let ways = ways.join(" OR ");
     let mut text = format!(
         "CREATE DATABASE IF NOT EXISTS `{database}` \
          CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;\n"
@@ -330,8 +346,8 @@ fn statements(account: &Account) -> Result<String, DatabaseError> {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "CREATE USER IF NOT EXISTS '{user}'@'{host}' IDENTIFIED BY '{password}';
-ALTER USER '{user}'@'{host}' IDENTIFIED BY '{password}';
+            "CREATE USER IF NOT EXISTS '{user}'@'{host}' IDENTIFIED VIA {ways};
+ALTER USER '{user}'@'{host}' IDENTIFIED VIA {ways};
 GRANT ALL PRIVILEGES ON `{pattern}`.* TO '{user}'@'{host}';"
         );
     }
@@ -346,14 +362,14 @@ mod tests {
         Account {
             database: database.to_owned(),
             user: "site".to_owned(),
-            password: Token::new(password.to_owned()),
+            passwords: vec![Token::new(password.to_owned())],
         }
     }
 
     #[test]
     fn a_password_cannot_leave_its_quotes() {
         let text = statements(&account("my_site", r"a'b\c")).unwrap();
-        assert!(text.contains(r"IDENTIFIED BY 'a''b\\c';"), "{text}");
+        assert!(text.contains(r"USING PASSWORD('a''b\\c');"), "{text}");
         assert!(text.contains(r"ON `my\_site`.* TO"), "{text}");
     }
 

@@ -22,8 +22,15 @@ const MARKER: &str = ".flotilla";
 const MARKER_TEXT: &[u8] = b"This directory belongs to a fleet of flotilla.\n";
 const DIRECTORIES: [&str; 8] =
     ["run", "log", "database", "sessions", "foreman", "balancer", "instances", "media"];
-const FILES: [&str; 5] =
-    ["secrets.json", "ports.json", "supervisor.json", "flotilla.toml", "origin"];
+const FILES: [&str; 7] = [
+    "secrets.sealed",
+    "secrets.key",
+    "secrets.json",
+    "ports.json",
+    "supervisor.json",
+    "flotilla.toml",
+    "origin",
+];
 
 /// Says what is wrong with a data directory.
 #[derive(Debug, thiserror::Error)]
@@ -138,9 +145,21 @@ impl Layout {
         &self.data_dir
     }
 
-    /// The site's secrets.
+    /// The site's secrets, encrypted.
     #[must_use]
     pub fn secrets(&self) -> PathBuf {
+        self.data_dir.join("secrets.sealed")
+    }
+
+    /// The key of the secrets, unless the configuration names another place.
+    #[must_use]
+    pub fn secrets_key(&self) -> PathBuf {
+        self.data_dir.join("secrets.key")
+    }
+
+    /// Where an older version kept the secrets in clear.
+    #[must_use]
+    pub fn secrets_in_clear(&self) -> PathBuf {
         self.data_dir.join("secrets.json")
     }
 

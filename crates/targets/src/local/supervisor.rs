@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::{Account, Database, DatabaseError, DatabaseOptions};
 use super::layout::{Layout, LayoutError};
+use super::live::Live;
 use super::memcached::{Memcached, MemcachedError};
 use super::packages::Machine;
 use super::ports::{self, Ports, PortsError};
@@ -59,7 +60,7 @@ pub struct Options {
     /// Memory for the object cache; `None` when there is none.
     pub cache_memory_mb: Option<u32>,
     /// What the foreman knows the operator by.
-    pub operator_token: Token,
+    pub operator_token: Live<Token>,
     /// When logs are put aside.
     pub rotation: Rotation,
 }
@@ -72,7 +73,7 @@ pub struct EmbeddedDatabase {
     /// Connections that it takes at once.
     pub connections_max: u16,
     /// What the site uses in it.
-    pub account: Account,
+    pub account: Live<Account>,
 }
 
 /// Says why the supervisor gave up.
@@ -228,7 +229,7 @@ async fn start_stores(
 
 async fn start_database(
     database: &Database,
-    account: &Account,
+    account: &Live<Account>,
     keeper: &Keeper<'_>,
 ) -> Result<(), DatabaseError> {
     keeper.state.enter("making the database");
@@ -242,18 +243,21 @@ async fn start_database(
     ensure_account(database, account).await
 }
 
-/// The server may be killed at any moment, so one failure is none.
-async fn ensure_account(database: &Database, account: &Account) -> Result<(), DatabaseError> {
+/// The server may be killed at any moment, so one failure is none. What was set while passwords are
+/// replaced may be of a moment ago: then it is set once more.
+async fn ensure_account(database: &Database, account: &Live<Account>) -> Result<(), DatabaseError> {
     for _ in 1..ACCOUNT_TRIES {
-        match database.ensure_account(account).await {
+        let now = account.now();
+        match database.ensure_account(&now).await {
             Err(DatabaseError::Client(error)) => {
                 tracing::warn!(%error, "The site's database cannot be set up; trying again");
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
+            Ok(()) if account.now() != now => {}
             outcome => return outcome,
         }
     }
-    database.ensure_account(account).await
+    database.ensure_account(&account.now()).await
 }
 
 /// Makes sure that the role of a service has a port, and one that can be used if it does not run.

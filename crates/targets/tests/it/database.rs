@@ -26,7 +26,7 @@ fn account(password: &str) -> Account {
     Account {
         database: "my_site".to_owned(),
         user: "site".to_owned(),
-        password: Token::new(password.to_owned()),
+        passwords: vec![Token::new(password.to_owned())],
     }
 }
 

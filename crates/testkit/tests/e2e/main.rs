@@ -15,6 +15,7 @@ mod drills;
 mod instances;
 mod life;
 mod operators;
+mod secrets;
 mod sessions;
 mod upgrade;
 

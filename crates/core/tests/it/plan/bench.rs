@@ -19,7 +19,7 @@ pub(super) fn revision(number: u64) -> Revision {
 }
 
 pub(super) fn release(number: u64, db_version: u64) -> Release {
-    Release { revision: revision(number), db_version: Some(db_version) }
+    Release { revision: revision(number), db_version: Some(db_version), settings: String::new() }
 }
 
 /// A fleet, what its foreman observes, and everything that has happened.

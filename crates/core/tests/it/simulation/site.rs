@@ -33,7 +33,7 @@ const REVISIONS: [(Quality, Option<u64>); 11] = [
 
 pub(super) fn release(number: usize) -> Release {
     let revision = format!("{number:040x}").parse().expect("forty digits");
-    Release { revision, db_version: REVISIONS[number].1 }
+    Release { revision, db_version: REVISIONS[number].1, settings: String::new() }
 }
 
 pub(super) fn any_release(random: &mut Random) -> Release {

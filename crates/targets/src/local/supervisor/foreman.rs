@@ -9,6 +9,8 @@ use flotilla_core::id::{InstanceName, Token};
 use reqwest::{Client, RequestBuilder};
 use serde::de::DeserializeOwned;
 
+use crate::local::live::Live;
+
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The foreman, as its operator speaks to it.
@@ -16,11 +18,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Foreman {
     client: Client,
     address: String,
-    token: Token,
+    token: Live<Token>,
 }
 
 impl Foreman {
-    pub(super) fn new(port: u16, token: Token) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(port: u16, token: Live<Token>) -> Result<Self, reqwest::Error> {
         let client = Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build()?;
         Ok(Self { client, address: format!("http://127.0.0.1:{port}"), token })
     }
@@ -40,6 +42,6 @@ impl Foreman {
     }
 
     async fn answer<T: DeserializeOwned>(&self, ask: RequestBuilder) -> Result<T, reqwest::Error> {
-        ask.bearer_auth(self.token.reveal()).send().await?.error_for_status()?.json().await
+        ask.bearer_auth(self.token.now().reveal()).send().await?.error_for_status()?.json().await
     }
 }
