@@ -11,6 +11,10 @@ define( 'DB_PASSWORD', {{db_password}} );
 define( 'DB_HOST', {{db_host}} );
 define( 'DB_CHARSET', 'utf8mb4' );
 define( 'DB_COLLATE', '' );
+// Whether the connection is encrypted, as PHP's MYSQLI_CLIENT_ constants say it.
+define( 'MYSQL_CLIENT_FLAGS', {{db_flags}} );
+// For how many milliseconds a page waits for a database that restarts.
+define( 'FLOTILLA_DATABASE_WAIT', {{db_wait}} );
 
 $table_prefix = {{table_prefix}};
 
@@ -56,4 +60,5 @@ if ( ! defined( 'ABSPATH' ) ) {
 	define( 'ABSPATH', '/srv/flotilla/site/' );
 }
 require_once '/srv/flotilla/php/load.php';
+require_once '/srv/flotilla/php/database.php';
 require_once ABSPATH . 'wp-settings.php';

@@ -1,7 +1,8 @@
 <?php
 /**
  * Upgrades the database to the version of the code, once; with `--check` only tells whether it would,
- * with `--settled` the same once no other upgrade works on the database.
+ * with `--settled` the same once no other upgrade works on the database, with `--flush` makes caches
+ * of the database void in any case: it was exchanged.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -94,6 +95,9 @@ if ( null === $from ) {
 }
 $from    = (int) $from;
 $changed = false;
+if ( in_array( '--flush', $GLOBALS['argv'], true ) ) {
+	wp_cache_flush();
+}
 
 if ( $from < $to && ! $is_check ) {
 	wait_for_runners( $GLOBALS['wpdb'] );

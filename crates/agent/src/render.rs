@@ -4,8 +4,10 @@ use std::path::Path;
 
 use flotilla_core::api::SlotSettings;
 use flotilla_core::id::InstanceName;
+use flotilla_core::layout;
 use flotilla_core::slot::SlotName;
 use flotilla_core::template::{TemplateError, plain, render, render_each};
+use flotilla_host::certificates::write_certificates;
 use flotilla_host::files::{Access, FileError, write_atomic};
 
 const NGINX: &str = include_str!("../../../templates/nginx.conf");
@@ -56,6 +58,7 @@ pub fn write_all(
     write("nginx.conf", nginx(owner, settings)?)?;
     write("php-fpm.conf", php_fpm(owner, settings)?)?;
     write("php.ini", php_ini(settings)?)?;
+    write_certificates(directory, &settings.database_certificates)?;
     Ok(())
 }
 
@@ -90,9 +93,11 @@ fn php_fpm(owner: Owner<'_>, settings: &SlotSettings) -> Result<String, Template
 }
 
 fn php_ini(settings: &SlotSettings) -> Result<String, TemplateError> {
+    let has_certificates = !settings.database_certificates.is_empty();
     render(
         PHP_INI,
         &[
+            ("ca_file", if has_certificates { layout::CERTIFICATES } else { "" }),
             ("memory_limit", &settings.php_memory_bytes.to_string()),
             ("opcache_mib", &(settings.opcache_bytes / MEBIBYTE).to_string()),
             ("session_lifetime", &settings.session_lifetime_seconds.to_string()),

@@ -117,6 +117,10 @@ pub struct SlotSettings {
     pub smoke_timeout_millis: u64,
     /// How many of the serving slot's hottest scripts are compiled before a slot serves.
     pub warm_scripts_max: u32,
+    /// Certificates, in PEM, that may have signed the database's, besides those that a machine
+    /// trusts; often empty.
+    #[serde(default)]
+    pub database_certificates: String,
 }
 
 /// Asks for a deploy.

@@ -33,7 +33,7 @@ pub use keys::{
     Balancer, Cache, Config, Database, Deploy, Fleet, Foreman, Log, Php, Secrets, Sessions, Site,
     Target,
 };
-pub use kind::{LogLevel, ObjectCache, TargetKind};
+pub use kind::{DatabaseTls, LogLevel, ObjectCache, TargetKind};
 pub use number::Size;
 pub use source::Source;
 pub use write::reference_markdown;

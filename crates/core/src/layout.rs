@@ -19,6 +19,9 @@ pub const PHP: &str = "/srv/flotilla/php";
 /// Generated configuration of the slot's nginx and php-fpm.
 pub const ETC: &str = "/srv/flotilla/etc";
 
+/// The certificates that PHP's connections are checked with, when there are more than the machine's.
+pub const CERTIFICATES: &str = "/srv/flotilla/etc/ca.pem";
+
 /// Sockets, pid files and the mark of the slot's revision.
 pub const RUN: &str = "/srv/flotilla/run";
 

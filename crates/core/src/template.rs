@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_templates_of_a_slot_take_these_values() {
-        const WP_CONFIG: &str = "db_name db_user db_password db_host table_prefix home \
+        const WP_CONFIG: &str = "db_name db_user db_password db_host db_flags db_wait table_prefix home \
             environment_type auth_key secure_auth_key logged_in_key nonce_key auth_salt \
             secure_auth_salt logged_in_salt nonce_salt cache cache_nodes cache_prefix";
         for (template, names) in [
@@ -226,7 +226,7 @@ mod tests {
             ),
             (
                 include_str!("../../../templates/php.ini"),
-                "memory_limit upload_max body_max timeout opcache_mib session_lifetime",
+                "memory_limit upload_max body_max timeout opcache_mib session_lifetime ca_file",
             ),
             (include_str!("../../../templates/wp-config.php"), WP_CONFIG),
         ] {

@@ -41,6 +41,7 @@ impl Arguments {
             | Command::Scale { json, .. }
             | Command::Logs { json, .. }
             | Command::Config { json }
+            | Command::Db { command: Db::Restore { json, .. } }
             | Command::Secrets { command: Secrets::List { json } | Secrets::Rotate { json, .. } }
             | Command::Packages { json, .. } => *json,
             _ => false,
@@ -169,6 +170,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Opens, dumps and restores the site's database
+    Db {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: Db,
+    },
     /// Lists, shows and replaces the site's secrets
     Secrets {
         /// What to do with them.
@@ -190,6 +197,28 @@ pub(crate) enum Command {
         /// Which part.
         #[command(subcommand)]
         command: Internal,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Db {
+    /// Opens the server's own client on the site's database
+    Shell,
+    /// Writes a consistent dump as SQL while the site is used
+    Dump {
+        /// The file, which has its name only when it is whole; standard output when left out
+        file: Option<PathBuf>,
+    },
+    /// Puts a dump in the place of the site's tables at one instant, after asking
+    Restore {
+        /// The dump, as SQL
+        file: PathBuf,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+        /// Prints what was restored as JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 

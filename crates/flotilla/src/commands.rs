@@ -2,6 +2,7 @@
 
 mod config;
 mod cron;
+mod db;
 mod deploy;
 mod destroy;
 mod down;
@@ -59,6 +60,9 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> anyhow::Resu
         }
         Command::Wp { arguments } => return wp::run(&Site::open(directory)?, arguments).await,
         Command::Config { .. } => config::run(&Site::open(directory)?, printer)?,
+        Command::Db { command } => {
+            return db::run(&Site::open(directory)?, command, printer).await;
+        }
         Command::Secrets { command } => {
             secrets::run(&Site::open(directory)?, command, printer).await?;
         }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use flotilla_core::config::Config;
+use flotilla_core::config::{Config, DatabaseTls};
 use flotilla_core::error::Failure;
+use flotilla_foreman::database::{Client, Login};
 use flotilla_foreman::secrets::Secrets;
 use flotilla_foreman::secrets::rotate::DatabaseAccount;
 use flotilla_foreman::settings::DatabaseLogin;
@@ -17,6 +18,7 @@ use nix::unistd::{Group, Uid, User};
 use crate::failure::{configuration, unavailable};
 use crate::site::Site;
 
+const CERTIFICATES_BYTES_MAX: usize = 1 << 20;
 /// The name of the embedded database and of its user.
 pub(crate) const DATABASE_NAME: &str = "wordpress";
 
@@ -96,22 +98,48 @@ pub(crate) fn place(site: &Site, directory: PathBuf) -> anyhow::Result<Place> {
 }
 
 /// Returns how PHP reaches the database.
-pub(crate) fn database_login(site: &Site, book: &Book) -> anyhow::Result<DatabaseLogin> {
+pub(crate) fn database_login(site: &Site, book: Option<&Book>) -> anyhow::Result<DatabaseLogin> {
     if let Some(url) = &site.config.database.url {
         return Ok(DatabaseLogin {
-            host: format!("{}:{}", url.host, url.port),
+            host: url.host.clone(),
+            port: url.port,
             name: url.name.clone(),
             user: url.user.clone(),
-            password: url.password.reveal().to_owned(),
+            password: url.password.clone(),
+            tls: site.config.database.tls,
+            certificates: certificates(site)?,
         });
     }
-    let port = book.port(DATABASE).ok_or_else(|| configuration("the database has no port yet"))?;
+    let port = book
+        .and_then(|book| book.port(DATABASE))
+        .ok_or_else(|| configuration("the database has no port yet"))?;
     Ok(DatabaseLogin {
-        host: format!("127.0.0.1:{port}"),
+        host: "127.0.0.1".to_owned(),
+        port,
         name: DATABASE_NAME.to_owned(),
         user: DATABASE_NAME.to_owned(),
-        password: site.secrets()?.database_password.reveal().to_owned(),
+        password: site.secrets()?.database_password,
+        tls: DatabaseTls::Off,
+        certificates: String::new(),
     })
+}
+
+/// Reads the certificates that may have signed the database's.
+fn certificates(site: &Site) -> Result<String, Failure> {
+    let Some(path) = &site.config.database.tls_ca else { return Ok(String::new()) };
+    let path = site.directory.join(path);
+    let fault = |why: &str| {
+        configuration(format!("`database.tls_ca` names `{}`, which {why}", path.display()))
+            .with_hint(
+                "it must be a file with certificates in PEM, as your database's host gives it",
+            )
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.len() > CERTIFICATES_BYTES_MAX => Err(fault("is larger than 1 MiB")),
+        Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => Ok(text),
+        Ok(_) => Err(fault("holds no certificate")),
+        Err(error) => Err(fault(&format!("cannot be read: {error}"))),
+    }
 }
 
 /// Returns the embedded database, to be asked as its administrator; `None` when the site uses
@@ -159,6 +187,26 @@ pub(crate) fn account_changer(site: &Site) -> anyhow::Result<Option<DatabaseAcco
             outcome.map_err(|error| flotilla_core::error::chain(&error))
         })
     })))
+}
+
+/// Returns how the database's client programs reach it: as its administrator where that is possible
+/// and asked for, and else as the site does.
+pub(crate) fn database_client(site: &Site, as_administrator: bool) -> anyhow::Result<Client> {
+    let login = match embedded_database(site)? {
+        Some(database) if as_administrator => {
+            let (directory, socket, user) = database.administration()?;
+            Login::Administrator { directory, socket, user, database: DATABASE_NAME.to_owned() }
+        }
+        _ => {
+            let book = Book::read(&site.layout)?;
+            Login::Site(database_login(site, book.as_ref())?)
+        }
+    };
+    Ok(Client {
+        program: find_program("mariadb")?,
+        dump_program: find_program("mariadb-dump")?,
+        login,
+    })
 }
 
 fn missing(name: &str) -> Failure {

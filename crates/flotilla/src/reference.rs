@@ -12,14 +12,18 @@ pub(crate) fn markdown() -> String {
         "# Commands\n\nMade from the program itself; `cargo xtask reference` writes it anew.\n",
     );
     page.push_str(&section(&root));
-    for command in root
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set() && command.get_name() != "help")
-    {
+    for command in shown_commands(&root) {
         page.push_str(&section(command));
+        page.extend(shown_commands(command).map(section));
     }
     page.truncate(page.trim_end().len());
     page
+}
+
+fn shown_commands(command: &Command) -> impl Iterator<Item = &Command> {
+    command
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set() && command.get_name() != "help")
 }
 
 fn section(command: &Command) -> String {

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use flotilla_core::config::{Config, FILE_NAME, TargetKind};
-use flotilla_core::error::{ErrorKind, Failure};
+use flotilla_core::error::{ErrorKind, Failure, chain};
 use flotilla_foreman::secrets::{Secrets, SecretsError, Vault};
 use flotilla_targets::local::Layout;
 use flotilla_targets::local::ports::Book;
 
 use crate::client::Client;
 use crate::failure::{configuration, unavailable};
+use crate::local::database_client;
 use crate::printer::Printer;
 
 /// A site.
@@ -149,11 +150,44 @@ impl Site {
         Ok(self.config.site_url(port))
     }
 
-    /// Refuses more instances than the database has connections for.
-    pub(crate) fn check_size(&self, instances: u16) -> Result<(), Failure> {
+    /// Refuses more instances than the database has connections for: as configured, and with a
+    /// server of one's own as it says itself.
+    pub(crate) async fn check_size(&self, instances: u16) -> anyhow::Result<()> {
+        self.check_configured_size(instances)?;
+        if self.config.database.url.is_none() {
+            return Ok(());
+        }
+        let given = database_client(self, false)?.limits().await;
+        let limits = given.map_err(|error| {
+            unavailable(chain(&error))
+                .with_hint("`database.url`, `database.tls` and `database.tls_ca` in flotilla.toml say how it is reached")
+        })?;
+        let (given, needed) = (limits.for_site(), self.connections_needed(instances));
+        if needed <= given {
+            return Ok(());
+        }
+        let refused = Failure::new(
+            ErrorKind::Refused,
+            format!(
+                "{instances} instances of {} PHP workers can ask for {needed} database connections, \
+                 but the server of `database.url` gives {given}",
+                self.config.php.workers
+            ),
+        );
+        let hint = "raise `max_connections` (and `max_user_connections`) of the server, or lower \
+                    `fleet.instances` or `php.workers` in flotilla.toml";
+        Err(refused.with_hint(hint).into())
+    }
+
+    fn connections_needed(&self, instances: u16) -> u32 {
         let mut scaled = self.config.clone();
         scaled.fleet.instances = instances;
-        let (needed, given) = (scaled.connections_needed(), self.config.database.max_connections);
+        scaled.connections_needed()
+    }
+
+    fn check_configured_size(&self, instances: u16) -> Result<(), Failure> {
+        let needed = self.connections_needed(instances);
+        let given = self.config.database.max_connections;
         if needed <= given {
             return Ok(());
         }

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::engine::Snapshot;
-use crate::workshop::Place;
+use crate::workshop::{Place, certificate_arguments};
 
 const TICK: Duration = Duration::from_secs(1);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +48,8 @@ pub struct Options {
     pub own_program: PathBuf,
     /// The generated `wp-config.php`.
     pub wp_config: String,
+    /// Certificates, in PEM, that may have signed the database's; often empty.
+    pub certificates: String,
     /// Where runners write what PHP says.
     pub log: PathBuf,
     /// After how long somebody looks for due events, at the latest.
@@ -141,11 +143,13 @@ impl Runner {
         let name = format!("cron-{number}");
         let directory = options.place.directory.join(number.to_string());
         let place = Place { directory: directory.clone(), ..options.place.clone() };
+        let mut args = certificate_arguments(!options.certificates.is_empty());
+        args.extend([format!("{}/cron.php", layout::PHP), "work".to_owned()]);
         let init = Init {
             programs: vec![Program {
                 name: name.clone(),
                 program: place.php.clone(),
-                args: vec![format!("{}/cron.php", layout::PHP), "work".to_owned()],
+                args,
                 stop_signal: Signal::SIGTERM as i32,
                 user: place.php_user.clone(),
             }],
@@ -211,7 +215,7 @@ impl Runner {
     }
 
     async fn start(&mut self, options: &Options, revision: Revision) -> Result<(), CronError> {
-        self.place.make(&options.wp_config)?;
+        self.place.make(&options.wp_config, &options.certificates)?;
         let run = self.place.path("run");
         make_directory(&run)?;
         give_to(&run, self.place.php_user.as_deref())?;

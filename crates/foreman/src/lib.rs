@@ -8,6 +8,7 @@ pub mod auth;
 pub mod bundle;
 pub mod clock;
 pub mod cron;
+pub mod database;
 pub mod deploys;
 pub mod effects;
 pub mod engine;

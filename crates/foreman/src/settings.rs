@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use flotilla_core::api::SlotSettings;
-use flotilla_core::config::Config;
+use flotilla_core::config::{Config, DatabaseTls};
+use flotilla_core::id::Token;
 use flotilla_core::template::{TemplateError, php_quote, render};
 use sha2::{Digest, Sha256};
 
@@ -13,17 +14,38 @@ use crate::secrets::Secrets;
 const CACHE_PREFIX_BYTES: usize = 6;
 const WP_CONFIG: &str = include_str!("../../../templates/wp-config.php");
 
+/// `MYSQLI_CLIENT_SSL` of PHP.
+const CLIENT_SSL: u32 = 1 << 11;
+/// `MYSQLI_CLIENT_SSL_VERIFY_SERVER_CERT` of PHP.
+const CLIENT_SSL_VERIFY: u32 = 1 << 30;
+
 /// How PHP reaches the database.
 #[derive(Debug, Clone)]
 pub struct DatabaseLogin {
-    /// Host and port.
+    /// A name or an address; an IPv6 address is in brackets.
     pub host: String,
+    /// The port.
+    pub port: u16,
     /// The database.
     pub name: String,
     /// The user.
     pub user: String,
     /// The password.
-    pub password: String,
+    pub password: Token,
+    /// How the connection is protected.
+    pub tls: DatabaseTls,
+    /// Certificates, in PEM, that may have signed the server's, besides the machine's; often empty.
+    pub certificates: String,
+}
+
+impl DatabaseLogin {
+    const fn client_flags(&self) -> u32 {
+        match self.tls {
+            DatabaseTls::Off => 0,
+            DatabaseTls::Required => CLIENT_SSL,
+            DatabaseTls::Verify => CLIENT_SSL | CLIENT_SSL_VERIFY,
+        }
+    }
 }
 
 /// The memcached nodes of a fleet.
@@ -67,6 +89,7 @@ pub fn slot_settings(
         smoke_timeout_millis: u64::try_from(config.deploy.smoke_timeout.as_millis())
             .unwrap_or(u64::MAX),
         warm_scripts_max: config.deploy.warm_scripts_max,
+        database_certificates: login.certificates.clone(),
     })
 }
 
@@ -84,6 +107,7 @@ fn wp_config(
     secrets: &Secrets,
     cache: &[SocketAddr],
 ) -> Result<String, TemplateError> {
+    let wait = config.database.retry_timeout.min(config.php.max_execution_time / 2);
     let salts: Vec<String> = secrets.salts.iter().map(|salt| php_quote(salt.reveal())).collect();
     let [auth, secure_auth, logged_in, nonce, auth_salt, secure_salt, logged_in_salt, nonce_salt] =
         salts.as_slice()
@@ -95,8 +119,10 @@ fn wp_config(
         &[
             ("db_name", &php_quote(&login.name)),
             ("db_user", &php_quote(&login.user)),
-            ("db_password", &php_quote(&login.password)),
-            ("db_host", &php_quote(&login.host)),
+            ("db_password", &php_quote(login.password.reveal())),
+            ("db_host", &php_quote(&format!("{}:{}", login.host, login.port))),
+            ("db_flags", &login.client_flags().to_string()),
+            ("db_wait", &wait.as_millis().to_string()),
             ("table_prefix", &php_quote(&config.database.table_prefix)),
             ("auth_key", auth),
             ("secure_auth_key", secure_auth),
@@ -122,7 +148,8 @@ fn joined(nodes: &[SocketAddr]) -> String {
 /// Tells the values of this site from those of others in the same memcached. It must change neither
 /// with a release nor with a secret: what one slot deletes must be deleted for all.
 fn cache_prefix(config: &Config, site_url: &str, login: &DatabaseLogin) -> String {
-    let site = [site_url, &login.host, &login.name, &config.database.table_prefix];
+    let host = format!("{}:{}", login.host, login.port);
+    let site = [site_url, &host, &login.name, &config.database.table_prefix];
     let digest = Sha256::digest(site.join("\n"));
     digest.iter().take(CACHE_PREFIX_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }

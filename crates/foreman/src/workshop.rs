@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use flotilla_core::id::Revision;
 use flotilla_core::layout;
+use flotilla_host::certificates::write_certificates;
 use flotilla_host::command::{Command, CommandError};
 use flotilla_host::files::{Access, FileError, make_directory, write_atomic};
 use flotilla_host::git::{Git, GitError, Keep, Worktree};
@@ -87,6 +88,8 @@ pub struct Options {
     pub own_program: PathBuf,
     /// The generated `wp-config.php`.
     pub wp_config: String,
+    /// Certificates, in PEM, that may have signed the database's; often empty.
+    pub certificates: String,
 }
 
 /// The workshop.
@@ -124,7 +127,7 @@ impl Workshop {
     /// Names the file that cannot be written.
     pub fn open(options: Options) -> Result<Self, FileError> {
         let workshop = Self { options, busy: Mutex::new(()) };
-        workshop.options.place.make(&workshop.options.wp_config)?;
+        workshop.options.place.make(&workshop.options.wp_config, &workshop.options.certificates)?;
         Ok(workshop)
     }
 
@@ -215,8 +218,8 @@ impl Place {
     ///
     /// # Errors
     /// Names the file that cannot be written.
-    pub(crate) fn make(&self, wp_config: &str) -> Result<(), FileError> {
-        for name in ["site", "php", "tmp", "log", "run"] {
+    pub(crate) fn make(&self, wp_config: &str, certificates: &str) -> Result<(), FileError> {
+        for name in ["site", "php", "etc", "tmp", "log", "run"] {
             make_directory(&self.path(name))?;
         }
         make_directory_of(&self.media, self.php_user.as_deref())?;
@@ -224,6 +227,7 @@ impl Place {
         let file = self.path("wp-config.php");
         write_atomic(&file, wp_config.as_bytes(), Access::Private)?;
         give_to(&file, self.php_user.as_deref())?;
+        write_certificates(&self.path("etc"), certificates)?;
         for (name, content) in flotilla_host::php::SCRIPTS {
             write_atomic(&self.path("php").join(name), content.as_bytes(), Access::Public)?;
         }
@@ -233,9 +237,11 @@ impl Place {
     /// Returns what has to be launched to run PHP's command line in the workshop.
     #[must_use]
     pub fn inside(&self, args: Vec<String>) -> Inside {
+        let mut all = certificate_arguments(self.path("etc/ca.pem").exists());
+        all.extend(args);
         Inside {
             program: self.php.clone(),
-            args,
+            args: all,
             directory: PathBuf::from(layout::SITE),
             user: self.php_user.clone(),
             room: self.room(),
@@ -249,6 +255,7 @@ impl Place {
                 Bind::read_only(self.path("wp-config.php"), layout::WP_CONFIG),
                 Bind::read_only(self.path("php"), layout::PHP),
                 Bind::writable(self.path("run"), layout::RUN),
+                Bind::read_only(self.path("etc"), layout::ETC),
                 Bind::writable(self.path("log"), layout::LOG),
                 Bind::writable(self.media.clone(), layout::UPLOADS),
             ],
@@ -260,4 +267,12 @@ impl Place {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
+}
+
+/// Returns what PHP's command line is told when there are certificates besides the machine's.
+pub(crate) fn certificate_arguments(has_certificates: bool) -> Vec<String> {
+    if !has_certificates {
+        return Vec::new();
+    }
+    vec!["-d".to_owned(), format!("openssl.cafile={}", layout::CERTIFICATES)]
 }

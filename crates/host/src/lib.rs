@@ -1,6 +1,7 @@
 //! What the acting rooms share to touch the machine: bounded commands, git, private rooms for
 //! child processes, tasks that are awaited.
 
+pub mod certificates;
 pub mod command;
 pub mod fastcgi;
 pub mod files;

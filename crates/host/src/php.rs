@@ -13,6 +13,7 @@ pub const SCRIPTS: &[(&str, &str)] = &[
     ("cache-trouble.php", include_str!("../../../wordpress/php/cache-trouble.php")),
     ("cli.php", include_str!("../../../wordpress/php/cli.php")),
     ("cron.php", include_str!("../../../wordpress/php/cron.php")),
+    ("database.php", include_str!("../../../wordpress/php/database.php")),
     ("health.php", include_str!("../../../wordpress/php/health.php")),
     ("install.php", include_str!("../../../wordpress/php/install.php")),
     ("layout.php", include_str!("../../../wordpress/php/layout.php")),

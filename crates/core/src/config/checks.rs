@@ -1,6 +1,7 @@
 //! Rules between keys, which a key alone cannot check.
 
 use super::keys::Config;
+use super::kind::DatabaseTls;
 use super::source::Source;
 
 /// Database connections that are kept free for flotilla itself: the workshop, upgrades, cron and an
@@ -31,6 +32,8 @@ pub(super) const CHECKS: &[Check] = &[
         keys: &["php.max_execution_time", "balancer.upstream_timeout"],
         problem: balancer_outwaits_php,
     },
+    Check { keys: &["database.url", "database.tls"], problem: tls_has_an_address },
+    Check { keys: &["database.tls", "database.tls_ca"], problem: certificates_are_checked },
     Check { keys: &["foreman.listen", "balancer.listen"], problem: addresses_differ },
     Check { keys: &["site.source", "site.source_sha256"], problem: checksum_has_a_zip },
 ];
@@ -91,6 +94,21 @@ fn balancer_outwaits_php(config: &Config) -> Option<String> {
     (config.balancer.upstream_timeout < config.php.max_execution_time).then(|| {
         "`balancer.upstream_timeout` must be at least `php.max_execution_time`, or the balancer \
          gives up requests that PHP still works on; raise the one or lower the other"
+            .to_owned()
+    })
+}
+
+fn tls_has_an_address(config: &Config) -> Option<String> {
+    (config.database.tls != DatabaseTls::Off && config.database.url.is_none()).then(|| {
+        "`database.tls` is for a server of your own; set `database.url`, or remove it: the database \
+         that flotilla runs is reached on this machine only"
+            .to_owned()
+    })
+}
+
+fn certificates_are_checked(config: &Config) -> Option<String> {
+    (config.database.tls_ca.is_some() && config.database.tls != DatabaseTls::Verify).then(|| {
+        "`database.tls_ca` is used only with `database.tls = \"verify\"`; set that, or remove it"
             .to_owned()
     })
 }

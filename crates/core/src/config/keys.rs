@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::cidr::Cidr;
 use super::database_url::DatabaseUrl;
 use super::declare::{Key, Section, configuration};
-use super::kind::{Kind, List, LogLevel, ObjectCache, Switch, TargetKind, one_of};
+use super::kind::{DatabaseTls, Kind, List, LogLevel, ObjectCache, Switch, TargetKind, one_of};
 use super::number::{Ratio, Size, mebibytes, millis, seconds, whole};
 use super::source::Source;
 use super::text::{
@@ -116,6 +116,16 @@ configuration! {
             DatabaseUrl::reveal,
             DatabaseUrl::redacted,
         )), example r#""mysql://shop:secret@db.example:3306/shop""#;
+        /// Whether the connection to the server of `database.url` is encrypted: `required` encrypts it,
+        /// `verify` also makes sure that its certificate is good for the host of the address.
+        tls: DatabaseTls = DatabaseTls::Off => one_of::<DatabaseTls>(), example r#""verify""#;
+        /// The file with the certificates, in PEM, that may have signed the server's, relative to the
+        /// directory of this file. Empty means those that this machine trusts anyway.
+        tls_ca: Option<PathBuf> = None => Maybe(path()), example r#""./database-ca.pem""#;
+        /// How long a page waits for a database that does not answer, as while it restarts, before it
+        /// fails; never more than half of `php.max_execution_time`.
+        retry_timeout: Duration = Duration::from_secs(10) => millis(0, 300_000),
+            example r#""20s""#;
         /// How much of the database is kept in memory, when flotilla runs it.
         buffer_pool: Size = Size::from_mebibytes(128) => mebibytes(16, 1 << 20),
             example r#""1GiB""#;

@@ -219,6 +219,22 @@ impl Words for ObjectCache {
     ];
 }
 
+/// How the connection to a database of one's own is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DatabaseTls {
+    /// Not at all.
+    Off,
+    /// It is encrypted; whoever answers is believed.
+    Required,
+    /// It is encrypted, and the server's certificate is checked.
+    Verify,
+}
+
+impl Words for DatabaseTls {
+    const ALL: &'static [(Self, &'static str)] =
+        &[(Self::Off, "off"), (Self::Required, "required"), (Self::Verify, "verify")];
+}
+
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {

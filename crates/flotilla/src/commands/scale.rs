@@ -14,7 +14,7 @@ const SCALE_TIMEOUT: Duration = Duration::from_secs(180);
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 pub(crate) async fn run(site: &Site, instances: u16, printer: &Printer) -> anyhow::Result<()> {
-    site.check_size(instances)?;
+    site.check_size(instances).await?;
     let client = site.client()?;
     let started_at = Instant::now();
     client.resize(instances).await?;

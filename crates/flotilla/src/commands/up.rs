@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::packages;
 use crate::client::Client;
-use crate::failure::{configuration, unavailable};
+use crate::failure::{configuration, of, unavailable};
 use crate::local::services;
 use crate::printer::{Printer, Progress, duration};
 use crate::site::Site;
@@ -38,6 +38,7 @@ pub(crate) async fn run(
     site.layout.make()?;
     check_address(&site)?;
     site.secrets()?;
+    check_database(&site, printer).await?;
     let is_changed = keep_configuration(&site)?;
     let services = services(&site)?;
     let was_started = services.supervisor().start().await?;
@@ -54,6 +55,21 @@ pub(crate) async fn run(
     progress.done();
     let status = outcome?;
     conclude(&site, &status, started_at.elapsed(), printer)
+}
+
+/// Refuses a fleet that the database of one's own has too few connections for. One that does not
+/// answer now is no reason: it may come back, and a fleet that serves must not be left alone.
+async fn check_database(site: &Site, printer: &Printer) -> anyhow::Result<()> {
+    if site.config.database.url.is_none() {
+        return Ok(());
+    }
+    match site.check_size(site.config.fleet.instances).await {
+        Err(error) if of(&error).kind == ErrorKind::Unavailable => {
+            printer.say(format!("warning: the database cannot be asked yet: {error:#}"));
+            Ok(())
+        }
+        outcome => outcome,
+    }
 }
 
 /// Keeps a copy of the configuration where the parts of the fleet read it; says whether it differs

@@ -31,7 +31,7 @@ fn options(site: &Site) -> anyhow::Result<Options> {
     };
     let url = site.url()?;
     let (php_user, _group) = php_identity(config)?;
-    let login = database_login(site, &book)?;
+    let login = database_login(site, Some(&book))?;
     let stores = settings::Stores {
         sessions: session_nodes(config, &loopback)?,
         cache: match config.cache.object {
@@ -58,12 +58,14 @@ fn options(site: &Site) -> anyhow::Result<Options> {
             git_dir: directory.join("site.git"),
             own_program: std::env::current_exe()?,
             wp_config: settings.wp_config.clone(),
+            certificates: login.certificates.clone(),
         },
         cron: cron::Options {
             place: workshop::Place { directory: directory.join("cron"), ..place },
             git_dir: directory.join("site.git"),
             own_program: std::env::current_exe()?,
             wp_config: settings.wp_config.clone(),
+            certificates: login.certificates,
             log: layout.log("cron"),
             interval: config.cron.interval,
             runners_max: config.cron.runners,

@@ -12,7 +12,7 @@ use flotilla_core::api::{
     BUNDLES_PATH, DEPLOYS_PATH, DeployRecord, JOIN_TOKENS_PATH, JoinReply, JoinTokenRequest,
     SETTINGS_PATH, STATUS_PATH, Status,
 };
-use flotilla_core::config::{Config, Source as Origin};
+use flotilla_core::config::{Config, DatabaseTls, Source as Origin};
 use flotilla_core::deploy::{Outcome, Policy};
 use flotilla_core::id::{InstanceName, Revision, Token};
 use flotilla_core::slot::SlotName;
@@ -98,10 +98,13 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
     let config = Config::default();
     let (vault, secrets) = vault(directory);
     let login = DatabaseLogin {
-        host: "127.0.0.1:1".to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port: 1,
         name: "site".to_owned(),
         user: "site".to_owned(),
-        password: "secret".to_owned(),
+        password: Token::new("secret".to_owned()),
+        tls: DatabaseTls::Off,
+        certificates: String::new(),
     };
     let url = "http://localhost".to_owned();
     let settings =
@@ -133,12 +136,14 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
             git_dir: git_dir.clone(),
             own_program: own_program.clone(),
             wp_config: settings.wp_config.clone(),
+            certificates: String::new(),
         },
         cron: cron::Options {
             place: workshop::Place { directory: own.join("cron"), ..place },
             git_dir,
             own_program,
             wp_config: settings.wp_config.clone(),
+            certificates: String::new(),
             log: directory.join("cron.log"),
             interval: Duration::from_secs(3_600),
             runners_max: 1,

@@ -74,6 +74,14 @@ async fn what_was_stored_survives_a_kill_however_long_the_path_is() {
     assert!(ask(port, awkward, "SELECT 1").await.is_err(), "the old password is void");
     assert_eq!(ask(port, "another", "SELECT @@max_connections").await.unwrap(), "20");
     assert!(ask(port, "another", "SELECT * FROM mysql.user").await.is_err());
+    let mut both = account("third");
+    both.passwords.push(Token::new("another".to_owned()));
+    database.ensure_account(&both).await.unwrap();
+    for password in ["third", "another"] {
+        ask(port, password, "SELECT 1").await.unwrap();
+    }
+    database.ensure_account(&account("third")).await.unwrap();
+    assert!(ask(port, "another", "SELECT 1").await.is_err(), "the former password is void");
     assert!(unit.stop().await.unwrap());
     let log = fs::read_to_string(&unit.launch.log).unwrap();
     assert!(log.contains("Shutdown complete"), "{log}");

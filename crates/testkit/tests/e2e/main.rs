@@ -10,6 +10,7 @@
 
 mod cache;
 mod cron;
+mod database;
 mod deploys;
 mod drills;
 mod instances;

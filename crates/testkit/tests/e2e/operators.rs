@@ -97,6 +97,7 @@ async fn a_stranger_gets_nothing(fleet: &Fleet) {
         paths::SIZE_PATH,
         paths::INVENTORY_PATH,
         paths::JOIN_TOKENS_PATH,
+        paths::ROTATIONS_PATH,
         &git,
         &bundle,
         &deploy,
