@@ -32,6 +32,8 @@ fn without_a_command_it_shows_them_all() {
       cron      Tells what WordPress has scheduled, and what was run
       wp        Runs WP-CLI on the site
       config    Prints the configuration in force, without secrets
+      db        Opens, dumps and restores the site's database
+      secrets   Lists, shows and replaces the site's secrets
       packages  Lists the Debian packages that are missing
       help      Print this message or the help of the given subcommand(s)
 

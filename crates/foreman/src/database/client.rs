@@ -267,7 +267,8 @@ mod tests {
         let file = OptionFile::new(&login("secret")).unwrap();
         let text = std::fs::read_to_string(file.path()).unwrap();
         assert!(text.contains("secret"));
-        assert!(std::fs::read_link(file.path()).unwrap().starts_with("/memfd:flotilla-login"));
+        let target = std::fs::read_link(file.path()).unwrap();
+        assert!(target.to_string_lossy().starts_with("/memfd:flotilla-login"), "{target:?}");
         let path = file.path();
         drop(file);
         assert!(std::fs::read_to_string(path).is_err());

@@ -94,10 +94,8 @@ fn vault(directory: &Path) -> (Vault, Secrets) {
     (vault, secrets)
 }
 
-fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Options {
-    let config = Config::default();
-    let (vault, secrets) = vault(directory);
-    let login = DatabaseLogin {
+fn login() -> DatabaseLogin {
+    DatabaseLogin {
         host: "127.0.0.1".to_owned(),
         port: 1,
         name: "site".to_owned(),
@@ -105,10 +103,15 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
         password: Token::new("secret".to_owned()),
         tls: DatabaseTls::Off,
         certificates: String::new(),
-    };
+    }
+}
+
+fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Options {
+    let config = Config::default();
+    let (vault, secrets) = vault(directory);
     let url = "http://localhost".to_owned();
     let settings =
-        slot_settings(&config, &url, &login, &secrets, &Stores::default(), "nobody").unwrap();
+        slot_settings(&config, &url, &login(), &secrets, &Stores::default(), "nobody").unwrap();
     let own = directory.join("foreman");
     let place = workshop::Place {
         directory: own.join("workshop"),
