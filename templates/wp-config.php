@@ -31,8 +31,13 @@ define( 'WP_HOME', {{home}} );
 define( 'WP_SITEURL', {{home}} );
 define( 'WP_ENVIRONMENT_TYPE', {{environment_type}} );
 
-define( 'WP_DEBUG', false );
-define( 'WP_DEBUG_DISPLAY', false );
+// The site's own constants, from flotilla.toml.
+{{constants}}
+
+foreach ( array( 'WP_DEBUG', 'WP_DEBUG_DISPLAY' ) as $flotilla_name ) {
+	defined( $flotilla_name ) || define( $flotilla_name, false );
+}
+unset( $flotilla_name );
 
 // The code of an instance is read-only and replaced as a whole: until there is a workshop, where
 // wp-admin may change code, a change reaches the fleet only as a deploy.

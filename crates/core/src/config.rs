@@ -7,6 +7,7 @@
 
 mod checks;
 mod cidr;
+mod constants;
 mod database_url;
 mod declare;
 mod error;
@@ -31,7 +32,7 @@ pub use database_url::DatabaseUrl;
 pub use error::{ConfigError, ConfigErrors};
 pub use keys::{
     Balancer, Cache, Config, Database, Deploy, Fleet, Foreman, Log, Php, Secrets, Sessions, Site,
-    Target,
+    Target, WordPress,
 };
 pub use kind::{DatabaseTls, LogLevel, ObjectCache, TargetKind};
 pub use number::Size;

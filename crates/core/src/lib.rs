@@ -6,15 +6,18 @@
 mod adopt;
 pub mod api;
 pub mod config;
+pub mod constants;
 pub mod converge;
 pub mod deploy;
 pub mod error;
 pub mod fleet;
 pub mod id;
 pub mod layout;
+pub mod php;
 pub mod plan;
 pub mod report;
 pub mod rotation;
 pub mod slot;
 pub mod table;
 pub mod template;
+pub mod wp_config;

@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_templates_of_a_slot_take_these_values() {
-        const WP_CONFIG: &str = "db_name db_user db_password db_host db_flags db_wait table_prefix home \
+        const WP_CONFIG: &str = "db_name db_user db_password db_host db_flags db_wait constants table_prefix home \
             environment_type auth_key secure_auth_key logged_in_key nonce_key auth_salt \
             secure_auth_salt logged_in_salt nonce_salt cache cache_nodes cache_prefix";
         for (template, names) in [

@@ -40,7 +40,7 @@ impl Arguments {
             | Command::Status { json, .. }
             | Command::Scale { json, .. }
             | Command::Logs { json, .. }
-            | Command::Config { json }
+            | Command::Config { json, .. }
             | Command::Db { command: Db::Restore { json, .. } }
             | Command::Secrets { command: Secrets::List { json } | Secrets::Rotate { json, .. } }
             | Command::Packages { json, .. } => *json,
@@ -166,6 +166,9 @@ pub(crate) enum Command {
     },
     /// Prints the configuration in force, without secrets
     Config {
+        /// Takes what can be kept of a wp-config.php into flotilla.toml, and tells what cannot
+        #[arg(long, value_name = "FILE")]
+        take: Option<PathBuf>,
         /// Prints JSON
         #[arg(long)]
         json: bool,

@@ -59,7 +59,10 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> anyhow::Resu
             cron::run(&Site::open(directory)?, hook, limit, printer).await?;
         }
         Command::Wp { arguments } => return wp::run(&Site::open(directory)?, arguments).await,
-        Command::Config { .. } => config::run(&Site::open(directory)?, printer)?,
+        Command::Config { take: Some(file), .. } => {
+            config::take(&Site::open(directory)?, &file, printer)?;
+        }
+        Command::Config { take: None, .. } => config::run(&Site::open(directory)?, printer)?,
         Command::Db { command } => {
             return db::run(&Site::open(directory)?, command, printer).await;
         }

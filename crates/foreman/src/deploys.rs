@@ -9,6 +9,7 @@ use flotilla_core::fleet::{Accepted, Release};
 use flotilla_core::id::{DeployId, Revision};
 
 use crate::engine::{CallOff, CalledOff, Engine, Order};
+use crate::imported;
 use crate::repository::{Repository, RepositoryError};
 use crate::store::Store;
 
@@ -170,6 +171,7 @@ impl Deploys {
                 .with_hint("a revision must hold a whole WordPress, with wp-includes/ at its top"),
             _ => Failure::new(ErrorKind::Unavailable, chain(&error)),
         })?;
+        self.check_configuration(revision).await?;
         let subject = self.subject(revision).await.unwrap_or_default();
         Ok(Order {
             release: Release {
@@ -183,6 +185,30 @@ impl Deploys {
             is_forced: false,
             waits: false,
         })
+    }
+
+    /// Refuses a revision with a `wp-config.php`: WordPress would take it instead of the fleet's.
+    async fn check_configuration(&self, revision: &Revision) -> Result<(), Failure> {
+        let unavailable =
+            |error: &dyn std::error::Error| Failure::new(ErrorKind::Unavailable, chain(error));
+        let file = self.repository.git().read_file(revision, imported::FILE_NAME).await;
+        let Some(bytes) = file.map_err(|error| unavailable(&error))? else { return Ok(()) };
+        let reading = flotilla_core::wp_config::read(&String::from_utf8_lossy(&bytes));
+        let mut message = format!(
+            "revision `{}` has a `wp-config.php`, which would stand in for the fleet's own",
+            revision.short()
+        );
+        for line in imported::lines(&reading.notes) {
+            message.push_str("\n  ");
+            message.push_str(&line);
+        }
+        let mut hint =
+            "take it out with `git rm --cached wp-config.php` and commit that".to_owned();
+        if !reading.taken.is_empty() {
+            hint.push_str("; what is the site's own goes into flotilla.toml:\n");
+            hint.push_str(&reading.toml());
+        }
+        Err(Failure::new(ErrorKind::Refused, message).with_hint(hint))
     }
 
     /// Finds the newest release that settled and is not the one that serves.

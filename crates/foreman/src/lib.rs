@@ -12,6 +12,7 @@ pub mod database;
 pub mod deploys;
 pub mod effects;
 pub mod engine;
+pub mod imported;
 pub mod plugins;
 pub mod provision;
 pub mod pushes;

@@ -2,7 +2,7 @@
 //!
 //! Every step is skipped when it was done before, so it is simply run at each start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +13,10 @@ use flotilla_core::fleet::Fleet;
 use flotilla_core::id::Revision;
 use flotilla_core::table::BalancerStatus;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::deploys::Deploys;
+use crate::imported;
 use crate::plugins::assemble;
 use crate::pushes::SEEN;
 use crate::source::Source;
@@ -38,6 +40,12 @@ pub struct Options {
     pub scratch: PathBuf,
     /// What it is installed with.
     pub install: Install,
+    /// The foreman's directory.
+    pub directory: PathBuf,
+    /// What the names of the tables begin with, as it is configured.
+    pub table_prefix: String,
+    /// Stops the foreman, which makes its settings at its start.
+    pub stopping: CancellationToken,
 }
 
 /// Makes the site, trying again until it is made.
@@ -129,6 +137,11 @@ async fn import(
     say("Getting WordPress".to_owned());
     let taken = options.source.take(&options.scratch, say).await.map_err(|error| chain(&error))?;
     say(format!("Importing {}", taken.description));
+    if take_constants(options, &taken.directory)? {
+        // The foreman starts anew with them, and this goes on from its beginning.
+        options.stopping.cancel();
+        return std::future::pending().await;
+    }
     let (wordpress, plugins) = (taken.directory, options.plugins.clone());
     let target = options.scratch.join("site");
     let site = target.clone();
@@ -149,4 +162,30 @@ async fn import(
         "The site's code was imported"
     );
     Ok(revision)
+}
+
+/// Takes what it can of a `wp-config.php` that came with the code, and tells what it left out.
+/// Returns whether that is news to the settings.
+fn take_constants(options: &Options, site: &Path) -> Result<bool, String> {
+    let Some(reading) = imported::of_site(site) else { return Ok(false) };
+    for line in imported::lines(&reading.notes) {
+        tracing::warn!(line, "A part of the site's wp-config.php is left out");
+    }
+    if reading.table_prefix.as_ref().is_some_and(|prefix| *prefix != options.table_prefix) {
+        tracing::warn!(
+            prefix = reading.table_prefix,
+            "The site's wp-config.php has another table prefix; `database.table_prefix` is to say so \
+             before its database is restored"
+        );
+    }
+    let is_news =
+        imported::keep(&options.directory, &reading.taken).map_err(|error| chain(&error))?;
+    if is_news {
+        let names: Vec<&str> = reading.taken.keys().map(String::as_str).collect();
+        tracing::info!(
+            names = names.join(" "),
+            "Constants were taken from the site's wp-config.php"
+        );
+    }
+    Ok(is_news)
 }

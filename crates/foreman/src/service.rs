@@ -133,7 +133,8 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
         settings: settings_digest.clone(),
     };
     let (progress, site) = watch::channel(SiteState::Making { what: "Starting".to_owned() });
-    let site_options = options.site.clone();
+    let mut site_options = options.site.clone();
+    site_options.stopping = tasks.stopping();
     let following = follow_fleet(Arc::clone(&workshop), engine.snapshots());
     let making = provision(site_options, deploys.clone(), workshop, store.clone(), progress);
     spawn_until_stopped(tasks, "follow_fleet", following);

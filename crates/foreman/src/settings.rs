@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use flotilla_core::api::SlotSettings;
 use flotilla_core::config::{Config, DatabaseTls};
+use flotilla_core::constants::{ConstantValue, Constants};
 use flotilla_core::id::Token;
+use flotilla_core::layout;
 use flotilla_core::template::{TemplateError, php_quote, render};
 use sha2::{Digest, Sha256};
 
@@ -57,7 +59,7 @@ pub struct Stores {
     pub cache: Vec<SocketAddr>,
 }
 
-/// Makes the settings of all slots.
+/// Makes the settings of all slots. `constants` are those of the site, wherever they come from.
 ///
 /// # Errors
 /// A value would change the meaning of `wp-config.php`.
@@ -66,12 +68,13 @@ pub fn slot_settings(
     site_url: &str,
     login: &DatabaseLogin,
     secrets: &Secrets,
+    constants: &Constants,
     stores: &Stores,
     php_user: &str,
 ) -> Result<SlotSettings, TemplateError> {
     let (scheme, host) = site_url.split_once("://").unwrap_or(("http", site_url));
     Ok(SlotSettings {
-        wp_config: wp_config(config, site_url, login, secrets, &stores.cache)?,
+        wp_config: wp_config(config, site_url, login, secrets, constants, &stores.cache)?,
         site_host: host.to_owned(),
         site_scheme: scheme.to_owned(),
         php_user: php_user.to_owned(),
@@ -100,14 +103,30 @@ pub fn digest(settings: &SlotSettings) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Writes a constant's value as PHP. WordPress logs beside the code by default, where nothing can be
+/// written; the slot has a log.
+fn php(name: &str, value: &ConstantValue) -> String {
+    match (name, value) {
+        ("WP_DEBUG_LOG", ConstantValue::Switch(true)) => {
+            php_quote(&format!("{}/php-error.log", layout::LOG))
+        }
+        (_, value) => value.php(),
+    }
+}
+
 fn wp_config(
     config: &Config,
     site_url: &str,
     login: &DatabaseLogin,
     secrets: &Secrets,
+    constants: &Constants,
     cache: &[SocketAddr],
 ) -> Result<String, TemplateError> {
     let wait = config.database.retry_timeout.min(config.php.max_execution_time / 2);
+    let constants: Vec<String> = constants
+        .iter()
+        .map(|(name, value)| format!("define( {}, {} );", php_quote(name), php(name, value)))
+        .collect();
     let salts: Vec<String> = secrets.salts.iter().map(|salt| php_quote(salt.reveal())).collect();
     let [auth, secure_auth, logged_in, nonce, auth_salt, secure_salt, logged_in_salt, nonce_salt] =
         salts.as_slice()
@@ -123,6 +142,7 @@ fn wp_config(
             ("db_host", &php_quote(&format!("{}:{}", login.host, login.port))),
             ("db_flags", &login.client_flags().to_string()),
             ("db_wait", &wait.as_millis().to_string()),
+            ("constants", &constants.join(" ")),
             ("table_prefix", &php_quote(&config.database.table_prefix)),
             ("auth_key", auth),
             ("secure_auth_key", secure_auth),
@@ -152,4 +172,50 @@ fn cache_prefix(config: &Config, site_url: &str, login: &DatabaseLogin) -> Strin
     let site = [site_url, &host, &login.name, &config.database.table_prefix];
     let digest = Sha256::digest(site.join("\n"));
     digest.iter().take(CACHE_PREFIX_BYTES).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(change: impl FnOnce(&mut Config, &mut DatabaseLogin, &mut Constants)) -> String {
+        let mut config = Config::default();
+        let mut login = DatabaseLogin {
+            host: "127.0.0.1".to_owned(),
+            port: 3306,
+            name: "shop".to_owned(),
+            user: "shop".to_owned(),
+            password: Token::new("it's".to_owned()),
+            tls: DatabaseTls::Off,
+            certificates: String::new(),
+        };
+        let mut constants = Constants::new();
+        change(&mut config, &mut login, &mut constants);
+        let secrets = Secrets::make().unwrap();
+        wp_config(&config, "http://localhost", &login, &secrets, &constants, &[]).unwrap()
+    }
+
+    #[test]
+    fn the_sites_constants_are_defined_and_debugging_logs_to_the_slot() {
+        let text = rendered(|_, _, constants| {
+            constants.insert("WP_POST_REVISIONS".to_owned(), ConstantValue::Number(5));
+            constants.insert("WP_DEBUG_LOG".to_owned(), ConstantValue::Switch(true));
+        });
+        assert!(text.contains("define( 'WP_POST_REVISIONS', 5 );"), "{text}");
+        let log = "define( 'WP_DEBUG_LOG', '/srv/flotilla/log/php-error.log' );";
+        assert!(text.contains(log), "{text}");
+        assert!(text.contains("define( 'DB_PASSWORD', 'it\\'s' );"), "{text}");
+    }
+
+    #[test]
+    fn the_connection_is_encrypted_as_configured_and_waits_no_longer_than_a_page_may_take() {
+        let flags = |tls| rendered(|_, login, _| login.tls = tls);
+        assert!(flags(DatabaseTls::Off).contains("'MYSQL_CLIENT_FLAGS', 0 )"));
+        assert!(flags(DatabaseTls::Required).contains("'MYSQL_CLIENT_FLAGS', 2048 )"));
+        assert!(flags(DatabaseTls::Verify).contains("'MYSQL_CLIENT_FLAGS', 1073743872 )"));
+        let text = rendered(|config, _, _| {
+            config.php.max_execution_time = std::time::Duration::from_secs(8);
+        });
+        assert!(text.contains("'FLOTILLA_DATABASE_WAIT', 4000 )"), "{text}");
+    }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cidr::Cidr;
+use super::constants::ConstantTable;
 use super::database_url::DatabaseUrl;
 use super::declare::{Key, Section, configuration};
 use super::kind::{DatabaseTls, Kind, List, LogLevel, ObjectCache, Switch, TargetKind, one_of};
@@ -18,6 +19,7 @@ use super::text::{
     sha256, socket_address, system_user, table_prefix, timezone, title, web_address,
     wordpress_user,
 };
+use crate::constants::Constants;
 use crate::deploy::HoldMode;
 
 /// An hour and a day in milliseconds.
@@ -76,6 +78,14 @@ configuration! {
     fleet: Fleet {
         /// How many instances there are.
         instances: u16 = 2 => whole(1, 100), example "4";
+    }
+
+    /// WordPress itself. Its `wp-config.php` is generated and the same on every instance.
+    wordpress: WordPress {
+        /// Constants that `wp-config.php` defines besides those of flotilla, such as the ones that a
+        /// plugin asks for. They may also stand below a line `[wordpress.constants]`.
+        constants: Constants = Constants::new() => ConstantTable,
+            example "{ WP_POST_REVISIONS = 5, WP_MEMORY_LIMIT = \"256M\" }";
     }
 
     /// PHP on every instance. Both slots of an instance have a php-fpm of their own.

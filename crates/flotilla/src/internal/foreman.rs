@@ -7,7 +7,7 @@ use anyhow::Context;
 use flotilla_core::config::{Config, ObjectCache, Source as Origin};
 use flotilla_foreman::service::Options;
 use flotilla_foreman::source::Source;
-use flotilla_foreman::{cron, provision, settings, workshop};
+use flotilla_foreman::{cron, imported, provision, settings, workshop};
 use flotilla_targets::local::ports::{BALANCER_CONTROL, Book, CACHE, SESSIONS};
 
 use super::{run_with_tasks, start_log};
@@ -39,8 +39,11 @@ fn options(site: &Site) -> anyhow::Result<Options> {
             ObjectCache::Auto | ObjectCache::On => vec![loopback(CACHE)?],
         },
     };
-    let settings = settings::slot_settings(config, &url, &login, &secrets, &stores, &php_user)?;
     let directory = layout.foreman();
+    let mut constants = imported::read(&directory)?;
+    constants.extend(config.wordpress.constants.clone());
+    let settings =
+        settings::slot_settings(config, &url, &login, &secrets, &constants, &stores, &php_user)?;
     let place = place(site, directory.join("workshop"))?;
     Ok(Options {
         listen: site.foreman_address()?.context("the foreman has no address yet")?,
@@ -85,6 +88,9 @@ fn options(site: &Site) -> anyhow::Result<Options> {
                 timezone: config.site.timezone.clone(),
                 plugins: Vec::new(),
             },
+            directory: directory.clone(),
+            table_prefix: config.database.table_prefix.clone(),
+            stopping: tokio_util::sync::CancellationToken::new(),
         },
         secrets,
         directory,

@@ -110,8 +110,16 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
     let config = Config::default();
     let (vault, secrets) = vault(directory);
     let url = "http://localhost".to_owned();
-    let settings =
-        slot_settings(&config, &url, &login(), &secrets, &Stores::default(), "nobody").unwrap();
+    let settings = slot_settings(
+        &config,
+        &url,
+        &login(),
+        &secrets,
+        &flotilla_core::constants::Constants::new(),
+        &Stores::default(),
+        "nobody",
+    )
+    .unwrap();
     let own = directory.join("foreman");
     let place = workshop::Place {
         directory: own.join("workshop"),
@@ -166,6 +174,9 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
                 timezone: "UTC".to_owned(),
                 plugins: Vec::new(),
             },
+            directory: own.clone(),
+            table_prefix: "wp_".to_owned(),
+            stopping: tokio_util::sync::CancellationToken::new(),
         },
         directory: own,
         settings,

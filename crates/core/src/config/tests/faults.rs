@@ -35,7 +35,7 @@ fn an_unknown_section_is_told_with_the_one_that_was_meant() {
     let told = faults(&["[flete]", "[xyzzy]"]);
     insta::assert_snapshot!(told, @"
     flotilla.toml:1: unknown section `[flete]`; did you mean `[fleet]`?
-    flotilla.toml:2: unknown section `[xyzzy]`; there are `[site]`, `[target]`, `[fleet]`, `[php]`, `[database]`, `[secrets]`, `[sessions]`, `[cache]`, `[foreman]`, `[deploy]`, `[cron]`, `[balancer]`, `[log]`
+    flotilla.toml:2: unknown section `[xyzzy]`; there are `[site]`, `[target]`, `[fleet]`, `[wordpress]`, `[php]`, `[database]`, `[secrets]`, `[sessions]`, `[cache]`, `[foreman]`, `[deploy]`, `[cron]`, `[balancer]`, `[log]`
     ");
     let told = faults(&["instances = 3", "xyzzy = 1", "php = 8", "[[deploy]]"]);
     insta::assert_snapshot!(told, @"
