@@ -32,6 +32,7 @@ fn without_a_command_it_shows_them_all() {
       cron      Tells what WordPress has scheduled, and what was run
       wp        Runs WP-CLI on the site
       config    Prints the configuration in force, without secrets
+      audit     Tells which plugin or theme writes what where, what becomes of it, and what to do
       db        Opens, dumps and restores the site's database
       secrets   Lists, shows and replaces the site's secrets
       packages  Lists the Debian packages that are missing
