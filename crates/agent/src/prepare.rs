@@ -24,6 +24,7 @@ const OBJECT_CACHE: &str = "wp-content/object-cache.php";
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(20);
 const WARM_TIMEOUT: Duration = Duration::from_secs(60);
+const SCRATCH_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Says why a slot could not be prepared.
@@ -122,6 +123,7 @@ pub async fn prepare(
     slot.name_revision(revision)?;
     slot.unit.start().await?;
     wait_until_healthy(slot, revision, tools.client).await?;
+    clear_scratch(slot).await;
     let touched: Vec<PathBuf> = changed.written.into_iter().chain(changed.removed).collect();
     warm(slot, tools, &touched).await;
     try_out(slot, revision, tools).await?;
@@ -140,6 +142,18 @@ fn tell_object_cache(slot: &Slot, mode: &str) {
         _ => "The site's code brings an object cache of its own",
     };
     tracing::info!(slot = slot.name.as_str(), file = OBJECT_CACHE, message);
+}
+
+/// What plugins have cached of the release before is of no use to this one, and may be wrong.
+async fn clear_scratch(slot: &Slot) {
+    if let Err(error) = slot.run_script("scratch.php", b"", SCRATCH_TIMEOUT).await {
+        tracing::warn!(
+            error = chain(&error),
+            "The slot's scratch cannot be emptied; its processes are started anew"
+        );
+        drop(slot.unit.stop().await);
+        drop(slot.unit.start().await);
+    }
 }
 
 /// Makes sure that nothing runs in the slot that its change could hurt; returns whether its

@@ -6,6 +6,7 @@ use flotilla_core::api::SlotSettings;
 use flotilla_core::id::InstanceName;
 use flotilla_core::layout;
 use flotilla_core::slot::SlotName;
+use flotilla_core::storage::SCRATCH;
 use flotilla_core::template::{TemplateError, plain, render, render_each};
 use flotilla_host::certificates::write_certificates;
 use flotilla_host::files::{Access, FileError, write_atomic};
@@ -58,8 +59,14 @@ pub fn write_all(
     write("nginx.conf", nginx(owner, settings)?)?;
     write("php-fpm.conf", php_fpm(owner, settings)?)?;
     write("php.ini", php_ini(settings)?)?;
+    write("uncached.txt", uncached())?;
     write_certificates(directory, &settings.database_certificates)?;
     Ok(())
+}
+
+/// PHP that plugins write while they run changes at any time, and opcache does not look.
+fn uncached() -> String {
+    SCRATCH.iter().map(|place| format!("{}/{place}/*\n", layout::SITE)).collect()
 }
 
 fn nginx(owner: Owner<'_>, settings: &SlotSettings) -> Result<String, TemplateError> {

@@ -11,6 +11,7 @@ use flotilla_core::id::{InstanceName, Revision};
 use flotilla_core::layout;
 use flotilla_core::report::PhpWorkers;
 use flotilla_core::slot::SlotName;
+use flotilla_core::storage::{SCRATCH, SCRATCH_BYTES_MAX, SCRATCH_ROOT, UPLOADS};
 use flotilla_core::table::{HEALTH_PATH, REVISION_HEADER};
 use flotilla_host::fastcgi::{Call, FastCgiError, call};
 use flotilla_host::files::{
@@ -20,7 +21,7 @@ use flotilla_host::git::{Git, Keep, Worktree};
 use flotilla_host::init::{Init, Program};
 use flotilla_host::launch::Launch;
 use flotilla_host::ownership::{give_to, set_mode};
-use flotilla_host::room::{Bind, Room};
+use flotilla_host::room::{Bind, Room, Scratch};
 use flotilla_host::unit::Unit;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,6 @@ use crate::sessions::socket_directory;
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
-const UPLOADS_IN_SITE: &str = "wp-content/uploads";
 
 /// The proof that a slot was prepared to its end, written last and removed first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +71,7 @@ impl Slot {
         for part in ["site", "etc", "run", "log", "tmp"] {
             make_directory(&directory.join(part))?;
         }
+        make_scratch(&directory.join("site"))?;
         let user = options.php_user.as_str();
         // What PHP could put into a directory, root would write or read through.
         let errors = directory.join("log/php-error.log");
@@ -103,7 +104,7 @@ impl Slot {
     /// Returns what in the code's directory is not code.
     #[must_use]
     pub fn kept(&self) -> Keep {
-        Keep::directories([UPLOADS_IN_SITE])
+        Keep::directories(std::iter::once(UPLOADS).chain(SCRATCH))
     }
 
     /// Reads the mark of a prepared slot.
@@ -209,6 +210,22 @@ impl Slot {
     }
 }
 
+/// A slot that an older agent has prepared lacks the places that scratch is shown at.
+fn make_scratch(site: &Path) -> Result<(), FileError> {
+    if !site.join("wp-content").is_dir() {
+        return Ok(());
+    }
+    SCRATCH.iter().try_for_each(|place| make_directory(&site.join(place)))
+}
+
+fn scratch() -> Scratch {
+    Scratch {
+        root: PathBuf::from(SCRATCH_ROOT),
+        targets: SCRATCH.iter().map(|place| Path::new(layout::SITE).join(place)).collect(),
+        bytes_max: SCRATCH_BYTES_MAX,
+    }
+}
+
 fn unit(options: &Options, name: SlotName, directory: &Path) -> Unit {
     let etc = |file: &str| format!("{}/{file}", layout::ETC);
     let program = |name: &str, program: &Path, args: &[String]| Program {
@@ -257,6 +274,7 @@ fn unit(options: &Options, name: SlotName, directory: &Path) -> Unit {
         ],
         tmp: Some(directory.join("tmp")),
         has_own_pids: true,
+        scratch: Some(scratch()),
     };
     Unit {
         name: format!("{}-{name}", options.instance),

@@ -5,6 +5,7 @@
 
 mod adopt;
 pub mod api;
+pub mod audit;
 pub mod config;
 pub mod constants;
 pub mod converge;
@@ -18,6 +19,7 @@ pub mod plan;
 pub mod report;
 pub mod rotation;
 pub mod slot;
+pub mod storage;
 pub mod table;
 pub mod template;
 pub mod wp_config;

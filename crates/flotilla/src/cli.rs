@@ -41,6 +41,7 @@ impl Arguments {
             | Command::Scale { json, .. }
             | Command::Logs { json, .. }
             | Command::Config { json, .. }
+            | Command::Audit { json, .. }
             | Command::Db { command: Db::Restore { json, .. } }
             | Command::Secrets { command: Secrets::List { json } | Secrets::Rotate { json, .. } }
             | Command::Packages { json, .. } => *json,
@@ -170,6 +171,17 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         take: Option<PathBuf>,
         /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tells which plugin or theme writes what where, what becomes of it, and what to do
+    Audit {
+        /// One plugin or theme, by its directory
+        name: Option<String>,
+        /// Shows what is fine too
+        #[arg(long)]
+        all: bool,
+        /// Prints all as JSON
         #[arg(long)]
         json: bool,
     },

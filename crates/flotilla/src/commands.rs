@@ -1,5 +1,6 @@
 //! One file for each command, and the choice between them.
 
+mod audit;
 mod config;
 mod cron;
 mod db;
@@ -63,6 +64,9 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> anyhow::Resu
             config::take(&Site::open(directory)?, &file, printer)?;
         }
         Command::Config { take: None, .. } => config::run(&Site::open(directory)?, printer)?,
+        Command::Audit { name, all, .. } => {
+            audit::run(&Site::open(directory)?, name.as_deref(), all, printer).await?;
+        }
         Command::Db { command } => {
             return db::run(&Site::open(directory)?, command, printer).await;
         }

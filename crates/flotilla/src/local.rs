@@ -78,8 +78,13 @@ pub(crate) fn php_identity(config: &Config) -> Result<(String, String), Failure>
 
 /// Returns where PHP's command line works on the site of a running fleet.
 pub(crate) async fn workshop(site: &Site) -> anyhow::Result<Place> {
-    // It is there once the site is made; asking also tells whether the fleet is up.
+    // Asking tells whether the fleet is up.
     site.client()?.status().await?;
+    workshop_place(site)
+}
+
+/// Returns where the workshop is, once the site is made.
+pub(crate) fn workshop_place(site: &Site) -> anyhow::Result<Place> {
     let directory = site.layout.foreman().join("workshop");
     if !directory.join("site/wp-load.php").exists() {
         return Err(unavailable("the site is not made yet")

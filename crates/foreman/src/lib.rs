@@ -4,6 +4,7 @@
 //! may be down without any of them noticing.
 
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod bundle;
 pub mod clock;

@@ -261,6 +261,7 @@ impl Place {
             ],
             tmp: Some(self.path("tmp")),
             has_own_pids: false,
+            scratch: None,
         }
     }
 

@@ -54,6 +54,20 @@ pub struct Room {
     pub tmp: Option<PathBuf>,
     /// Whether its children get process ids of their own.
     pub has_own_pids: bool,
+    /// Directories that vanish with the room.
+    #[serde(default)]
+    pub scratch: Option<Scratch>,
+}
+
+/// Empty directories in memory, open to all in the room, that share one limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scratch {
+    /// Where they lie; below [`layout::ROOT`].
+    pub root: PathBuf,
+    /// Where they are shown too; existing directories.
+    pub targets: Vec<PathBuf>,
+    /// How much they hold together, in bytes.
+    pub bytes_max: u64,
 }
 
 /// Says why a view could not be made.
@@ -115,6 +129,9 @@ impl Room {
         for (bind, file) in &sources {
             show(bind, file).map_err(|error| mount_error(&bind.source, &bind.target, error))?;
         }
+        if let Some(scratch) = &self.scratch {
+            scratch.show().map_err(|(target, error)| mount_error(&scratch.root, &target, error))?;
+        }
         if let (Some(path), Some(file)) = (&self.tmp, &tmp) {
             let bind = Bind::writable(path, "/tmp");
             show(&bind, file).map_err(|error| mount_error(path, Path::new("/tmp"), error))?;
@@ -135,6 +152,28 @@ impl Room {
         fs::write("/proc/self/setgroups", "deny")?;
         fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
         fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
+    }
+}
+
+impl Scratch {
+    fn show(&self) -> Result<(), (PathBuf, io::Error)> {
+        let at_root = |error| (self.root.clone(), error);
+        make_world_readable(&self.root).map_err(at_root)?;
+        let options = format!("mode=0755,size={}", self.bytes_max);
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("flotilla-scratch"), &self.root, Some("tmpfs"), flags, Some(options.as_str()))
+            .map_err(|errno| at_root(errno.into()))?;
+        for (number, target) in self.targets.iter().enumerate() {
+            let own = self.root.join(number.to_string());
+            let show = || -> io::Result<()> {
+                fs::create_dir(&own)?;
+                fs::set_permissions(&own, fs::Permissions::from_mode(0o1777))?;
+                let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+                Ok(mount(Some(&own), target, None::<&str>, flags, None::<&str>)?)
+            };
+            show().map_err(|error| (target.clone(), error))?;
+        }
+        Ok(())
     }
 }
 

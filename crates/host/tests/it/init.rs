@@ -38,6 +38,7 @@ fn house_of(bench: &Bench, init: &Init) -> Unit {
         binds: vec![Bind::writable(data, "/srv/flotilla/data")],
         tmp: None,
         has_own_pids: true,
+        scratch: None,
     };
     in_room(bench.unit("house", bench.launcher(), args), room)
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use flotilla_host::room::{Bind, Room};
+use flotilla_host::room::{Bind, Room, Scratch};
 use nix::unistd::Uid;
 
 use crate::bench::{Bench, Starter, gone, in_room};
@@ -25,6 +25,7 @@ async fn a_room_shows_directories_at_constant_paths() {
             ],
             tmp: Some(tmp.clone()),
             has_own_pids: false,
+            scratch: None,
         };
         let script = "cd /srv/flotilla
             { cat site/index.php config; echo; ls /srv; ls
@@ -86,4 +87,40 @@ async fn a_room_without_its_source_is_not_entered() {
     let error = unit.start().await.unwrap_err().to_string();
     assert!(error.contains("cannot show `") && error.contains("No such file"), "{error}");
     gone(&unit).await;
+}
+
+#[tokio::test]
+async fn scratch_is_empty_at_first_shares_one_limit_and_leaves_nothing() {
+    for starter in Starter::all() {
+        let bench = Bench::new(starter);
+        let (code, data) = (bench.directory("code"), bench.directory("data"));
+        for name in ["cache", "logs"] {
+            fs::create_dir(code.join(name)).unwrap();
+        }
+        let site = std::path::Path::new("/srv/flotilla/site");
+        let room = Room {
+            binds: vec![Bind::read_only(&code, site), Bind::writable(&data, "/srv/flotilla/data")],
+            scratch: Some(Scratch {
+                root: "/srv/flotilla/scratch".into(),
+                targets: vec![site.join("cache"), site.join("logs")],
+                bytes_max: 1 << 20,
+            }),
+            ..Room::default()
+        };
+        let script = "cd /srv/flotilla/site
+            { ls cache logs
+              echo page > cache/page && cat cache/page
+              head -c 3000000 /dev/zero 2>/dev/null > cache/large || echo cache is full
+              echo x 2>/dev/null > logs/one || echo logs are full
+              rm cache/large; echo x > logs/two && ls logs
+              echo x 2>/dev/null > new || echo code is read-only; } > ../data/seen 2>&1";
+        let unit = in_room(bench.shell("scratch", script), room);
+        let outcome = unit.run_to_end(std::time::Duration::from_secs(20)).await;
+        let seen = fs::read_to_string(data.join("seen")).unwrap_or_default();
+        outcome.unwrap();
+        let expected =
+            "cache:\n\nlogs:\npage\ncache is full\nlogs are full\none\ntwo\ncode is read-only\n";
+        assert_eq!(seen, expected, "{starter:?}");
+        assert_eq!(fs::read_dir(code.join("cache")).unwrap().count(), 0);
+    }
 }

@@ -16,6 +16,7 @@ mod drills;
 mod instances;
 mod life;
 mod operators;
+mod places;
 mod secrets;
 mod sessions;
 mod upgrade;
