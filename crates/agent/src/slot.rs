@@ -275,6 +275,7 @@ fn unit(options: &Options, name: SlotName, directory: &Path) -> Unit {
         tmp: Some(directory.join("tmp")),
         has_own_pids: true,
         scratch: Some(scratch()),
+        base: None,
     };
     Unit {
         name: format!("{}-{name}", options.instance),

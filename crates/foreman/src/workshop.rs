@@ -262,6 +262,7 @@ impl Place {
             tmp: Some(self.path("tmp")),
             has_own_pids: false,
             scratch: None,
+            base: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -41,6 +42,18 @@ fn run() -> Result<i32, Box<dyn Error>> {
         ["internal", "init-inner", spec] => {
             init::run_inner(&serde_json::from_str(spec)?)?;
             Ok(0)
+        }
+        // For tests of rooms that begin where something else is mounted.
+        ["own-mounts", mount_point, program, rest @ ..] => {
+            flotilla_host::room::unshare_mounts()?;
+            if !mount_point.is_empty() {
+                let nothing = None::<&str>;
+                let flags = nix::mount::MsFlags::empty();
+                nix::mount::mount(nothing, *mount_point, Some("tmpfs"), flags, nothing)?;
+            }
+            #[expect(clippy::disallowed_methods, reason = "this process becomes the command")]
+            let mut command = std::process::Command::new(program);
+            Err(command.args(rest).exec().into())
         }
         _ => Err("unknown arguments".into()),
     }

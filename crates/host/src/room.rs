@@ -17,6 +17,10 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Gid, Uid, chdir, chroot};
 use serde::{Deserialize, Serialize};
 
+pub use base::Base;
+
+mod base;
+
 /// The directory that is hidden behind the private view; every Debian has it.
 const COVERED: &str = "/srv";
 
@@ -57,6 +61,9 @@ pub struct Room {
     /// Directories that vanish with the room.
     #[serde(default)]
     pub scratch: Option<Scratch>,
+    /// Whose mounts it sees besides those of the machine; sources of `binds` may lie in them.
+    #[serde(default)]
+    pub base: Option<Base>,
 }
 
 /// Empty directories in memory, open to all in the room, that share one limit.
@@ -79,6 +86,16 @@ pub enum RoomError {
          user namespaces (`sysctl user.max_user_namespaces`; a chroot never has them)"
     )]
     Namespace(#[source] io::Error),
+    /// The room's base is not there.
+    #[error("`{mount_point}` is not mounted by the unit of `{lock}`: {reason}")]
+    Base {
+        /// The unit's lock.
+        lock: PathBuf,
+        /// What it was to mount.
+        mount_point: PathBuf,
+        /// What was seen.
+        reason: String,
+    },
     /// A mount failed.
     #[error("cannot show `{source_path}` as `{target}`")]
     Mount {
@@ -97,7 +114,11 @@ impl Room {
     /// # Errors
     /// The kernel refuses, or a source is not there.
     pub fn enter(&self) -> Result<(), RoomError> {
-        self.unshare().map_err(RoomError::Namespace)?;
+        if let Some(base) = &self.base {
+            base.enter()?;
+        }
+        let pids = if self.has_own_pids { CloneFlags::CLONE_NEWPID } else { CloneFlags::empty() };
+        unshare_all(CloneFlags::CLONE_NEWNS | pids).map_err(RoomError::Namespace)?;
         make_private().map_err(|error| mount_error(Path::new("/"), Path::new("/"), error))?;
         // Opened before `/srv` is covered: a source may lie in it.
         let sources: Vec<(&Bind, File)> = self
@@ -138,21 +159,28 @@ impl Room {
         }
         Ok(())
     }
+}
 
-    fn unshare(&self) -> io::Result<()> {
-        let mut flags = CloneFlags::CLONE_NEWNS;
-        if self.has_own_pids {
-            flags |= CloneFlags::CLONE_NEWPID;
-        }
-        let (uid, gid) = (Uid::effective(), Gid::effective());
-        if uid.is_root() {
-            return Ok(unshare(flags)?);
-        }
-        unshare(flags | CloneFlags::CLONE_NEWUSER)?;
-        fs::write("/proc/self/setgroups", "deny")?;
-        fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
-        fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
+/// Gives this process mounts of its own, which nobody sees but processes that enter its namespaces.
+/// The process must have one thread.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn unshare_mounts() -> Result<(), RoomError> {
+    unshare_all(CloneFlags::CLONE_NEWNS).map_err(RoomError::Namespace)?;
+    make_private().map_err(|error| mount_error(Path::new("/"), Path::new("/"), error))
+}
+
+/// Leaves namespaces, and as an ordinary user gets the right to do so first.
+fn unshare_all(flags: CloneFlags) -> io::Result<()> {
+    let (uid, gid) = (Uid::effective(), Gid::effective());
+    if uid.is_root() {
+        return Ok(unshare(flags)?);
     }
+    unshare(flags | CloneFlags::CLONE_NEWUSER)?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
 }
 
 impl Scratch {

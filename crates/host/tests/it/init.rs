@@ -39,6 +39,7 @@ fn house_of(bench: &Bench, init: &Init) -> Unit {
         tmp: None,
         has_own_pids: true,
         scratch: None,
+        base: None,
     };
     in_room(bench.unit("house", bench.launcher(), args), room)
 }

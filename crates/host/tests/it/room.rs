@@ -26,6 +26,7 @@ async fn a_room_shows_directories_at_constant_paths() {
             tmp: Some(tmp.clone()),
             has_own_pids: false,
             scratch: None,
+            base: None,
         };
         let script = "cd /srv/flotilla
             { cat site/index.php config; echo; ls /srv; ls
