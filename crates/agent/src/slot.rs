@@ -261,22 +261,6 @@ fn unit(options: &Options, name: SlotName, directory: &Path) -> Unit {
             run("php-fpm.pid"),
         ],
     };
-    let room = Room {
-        binds: vec![
-            Bind::read_only(directory.join("site"), layout::SITE),
-            Bind::read_only(directory.join("wp-config.php"), layout::WP_CONFIG),
-            Bind::read_only(options.directory.join("php"), layout::PHP),
-            Bind::read_only(directory.join("etc"), layout::ETC),
-            Bind::writable(directory.join("run"), layout::RUN),
-            Bind::writable(directory.join("log"), layout::LOG),
-            Bind::read_only(socket_directory(options), layout::SESSIONS),
-            Bind::writable(options.media.clone(), layout::UPLOADS),
-        ],
-        tmp: Some(directory.join("tmp")),
-        has_own_pids: true,
-        scratch: Some(scratch()),
-        base: None,
-    };
     Unit {
         name: format!("{}-{name}", options.instance),
         own_program: options.own_program.clone(),
@@ -295,9 +279,29 @@ fn unit(options: &Options, name: SlotName, directory: &Path) -> Unit {
             lock: directory.join("slot.lock"),
             log: directory.join("log/slot.log"),
             user: None,
-            room: Some(room),
+            room: Some(room(options, directory)),
         },
         stop_signal: Signal::SIGTERM,
         stop_timeout: STOP_TIMEOUT,
+    }
+}
+
+/// What the slot sees of the machine.
+fn room(options: &Options, directory: &Path) -> Room {
+    Room {
+        binds: vec![
+            Bind::read_only(directory.join("site"), layout::SITE),
+            Bind::read_only(directory.join("wp-config.php"), layout::WP_CONFIG),
+            Bind::read_only(options.directory.join("php"), layout::PHP),
+            Bind::read_only(directory.join("etc"), layout::ETC),
+            Bind::writable(directory.join("run"), layout::RUN),
+            Bind::writable(directory.join("log"), layout::LOG),
+            Bind::read_only(socket_directory(options), layout::SESSIONS),
+            Bind::writable(options.media.clone(), layout::UPLOADS),
+        ],
+        tmp: Some(directory.join("tmp")),
+        has_own_pids: true,
+        scratch: Some(scratch()),
+        base: None,
     }
 }

@@ -59,6 +59,15 @@ pub struct Stores {
     pub cache: Vec<SocketAddr>,
 }
 
+/// What settings depend on besides the site.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// What PHP keeps its sessions and its cache in.
+    pub stores: &'a Stores,
+    /// The user that PHP runs as.
+    pub php_user: &'a str,
+}
+
 /// Makes the settings of all slots. `constants` are those of the site, wherever they come from.
 ///
 /// # Errors
@@ -69,15 +78,14 @@ pub fn slot_settings(
     login: &DatabaseLogin,
     secrets: &Secrets,
     constants: &Constants,
-    stores: &Stores,
-    php_user: &str,
+    place: Place<'_>,
 ) -> Result<SlotSettings, TemplateError> {
     let (scheme, host) = site_url.split_once("://").unwrap_or(("http", site_url));
     Ok(SlotSettings {
-        wp_config: wp_config(config, site_url, login, secrets, constants, &stores.cache)?,
+        wp_config: wp_config(config, site_url, login, secrets, constants, &place.stores.cache)?,
         site_host: host.to_owned(),
         site_scheme: scheme.to_owned(),
-        php_user: php_user.to_owned(),
+        php_user: place.php_user.to_owned(),
         php_workers: config.php.workers,
         php_memory_bytes: config.php.memory_limit.bytes(),
         opcache_bytes: config.php.opcache_memory.bytes(),
@@ -85,7 +93,7 @@ pub fn slot_settings(
         upload_bytes_max: config.php.upload_max_size.bytes(),
         body_bytes_max: config.balancer.max_body_size.bytes(),
         session_lifetime_seconds: config.php.session_lifetime.as_secs(),
-        session_nodes: stores.sessions.clone(),
+        session_nodes: place.stores.sessions.clone(),
         object_cache: config.cache.object.as_str().to_owned(),
         timezone: config.site.timezone.clone(),
         smoke: config.deploy.smoke.clone(),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use flotilla_core::config::{Config, ObjectCache, Source as Origin};
+use flotilla_foreman::secrets::Secrets;
 use flotilla_foreman::service::Options;
 use flotilla_foreman::source::Source;
 use flotilla_foreman::{cron, imported, provision, settings, workshop};
@@ -42,8 +43,8 @@ fn options(site: &Site) -> anyhow::Result<Options> {
     let directory = layout.foreman();
     let mut constants = imported::read(&directory)?;
     constants.extend(config.wordpress.constants.clone());
-    let settings =
-        settings::slot_settings(config, &url, &login, &secrets, &constants, &stores, &php_user)?;
+    let needs = settings::Place { stores: &stores, php_user: &php_user };
+    let settings = settings::slot_settings(config, &url, &login, &secrets, &constants, needs)?;
     let place = place(site, directory.join("workshop"))?;
     Ok(Options {
         listen: site.foreman_address()?.context("the foreman has no address yet")?,
@@ -74,29 +75,35 @@ fn options(site: &Site) -> anyhow::Result<Options> {
             runners_max: config.cron.runners,
             run_limit: config.cron.run_limit,
         },
-        site: provision::Options {
-            source: source(site),
-            plugins: config.site.plugins.iter().map(|path| site.directory.join(path)).collect(),
-            scratch: directory.join("source"),
-            install: workshop::Install {
-                title: config.site.title.clone(),
-                user: config.site.admin_user.clone(),
-                email: config.site.admin_email.clone(),
-                password: secrets.admin_password.reveal().to_owned(),
-                url: url.clone(),
-                locale: config.site.locale.clone(),
-                timezone: config.site.timezone.clone(),
-                plugins: Vec::new(),
-            },
-            directory: directory.clone(),
-            table_prefix: config.database.table_prefix.clone(),
-            stopping: tokio_util::sync::CancellationToken::new(),
-        },
+        site: provision_options(site, &secrets, &url),
         secrets,
         directory,
         settings,
         site_url: url,
     })
+}
+
+/// Says what a new site is made of.
+fn provision_options(site: &Site, secrets: &Secrets, url: &str) -> provision::Options {
+    let (config, directory) = (&site.config.site, site.layout.foreman());
+    provision::Options {
+        source: source(site),
+        plugins: config.plugins.iter().map(|path| site.directory.join(path)).collect(),
+        scratch: directory.join("source"),
+        install: workshop::Install {
+            title: config.title.clone(),
+            user: config.admin_user.clone(),
+            email: config.admin_email.clone(),
+            password: secrets.admin_password.reveal().to_owned(),
+            url: url.to_owned(),
+            locale: config.locale.clone(),
+            timezone: config.timezone.clone(),
+            plugins: Vec::new(),
+        },
+        directory,
+        table_prefix: site.config.database.table_prefix.clone(),
+        stopping: tokio_util::sync::CancellationToken::new(),
+    }
 }
 
 /// Returns the nodes that keep the sessions: the operator's, or those of the fleet itself.

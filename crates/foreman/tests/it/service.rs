@@ -22,7 +22,7 @@ use flotilla_core::table::{
 use flotilla_foreman::repository::Repository;
 use flotilla_foreman::secrets::{Secrets, Vault};
 use flotilla_foreman::service::{Options, run};
-use flotilla_foreman::settings::{DatabaseLogin, Stores, slot_settings};
+use flotilla_foreman::settings::{DatabaseLogin, Place, Stores, slot_settings};
 use flotilla_foreman::{cron, provision, workshop};
 use flotilla_host::tasks::Tasks;
 use reqwest::StatusCode;
@@ -106,6 +106,27 @@ fn login() -> DatabaseLogin {
     }
 }
 
+fn site_options(directory: &Path, own: &Path, url: &str) -> provision::Options {
+    provision::Options {
+        source: Origin::Directory(directory.join("wordpress")).into(),
+        plugins: Vec::new(),
+        scratch: own.join("source"),
+        install: workshop::Install {
+            title: "Shop".to_owned(),
+            user: "admin".to_owned(),
+            email: "admin@example.com".to_owned(),
+            password: "secret".to_owned(),
+            url: url.to_owned(),
+            locale: "en_US".to_owned(),
+            timezone: "UTC".to_owned(),
+            plugins: Vec::new(),
+        },
+        directory: own.to_owned(),
+        table_prefix: "wp_".to_owned(),
+        stopping: tokio_util::sync::CancellationToken::new(),
+    }
+}
+
 fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Options {
     let config = Config::default();
     let (vault, secrets) = vault(directory);
@@ -116,8 +137,7 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
         &login(),
         &secrets,
         &flotilla_core::constants::Constants::new(),
-        &Stores::default(),
-        "nobody",
+        Place { stores: &Stores::default(), php_user: "nobody" },
     )
     .unwrap();
     let own = directory.join("foreman");
@@ -160,24 +180,7 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
             runners_max: 1,
             run_limit: Duration::from_secs(5),
         },
-        site: provision::Options {
-            source: Origin::Directory(directory.join("wordpress")).into(),
-            plugins: Vec::new(),
-            scratch: own.join("source"),
-            install: workshop::Install {
-                title: "Shop".to_owned(),
-                user: "admin".to_owned(),
-                email: "admin@example.com".to_owned(),
-                password: "secret".to_owned(),
-                url: url.clone(),
-                locale: "en_US".to_owned(),
-                timezone: "UTC".to_owned(),
-                plugins: Vec::new(),
-            },
-            directory: own.clone(),
-            table_prefix: "wp_".to_owned(),
-            stopping: tokio_util::sync::CancellationToken::new(),
-        },
+        site: site_options(directory, &own, &url),
         directory: own,
         settings,
         site_url: url,
