@@ -194,23 +194,20 @@ impl Filesystem for MediaFilesystem {
         reply: ReplyAttr,
     ) {
         let (volume, ttl) = (self.volume.clone(), self.ttl());
-        let modified = mtime.map(|time| match time {
-            TimeOrNow::SpecificTime(time) => time,
-            TimeOrNow::Now => crate::volume::now(),
-        });
+        let modified = match mtime {
+            Some(TimeOrNow::SpecificTime(time)) => Some(time),
+            // A change of the length brings the time with it.
+            Some(TimeOrNow::Now) if size.is_none() => Some(crate::volume::now()),
+            Some(TimeOrNow::Now) | None => None,
+        };
         self.spawn("media.set_attributes", async move {
             let outcome = async {
                 let node = volume.node(ino.0)?;
                 volume.check_owner(uid, gid)?;
                 if let Some(size) = size {
-                    volume.change(&node, &Change::Length(size)).await?;
+                    volume.set_length(&node, size, fh.is_some()).await?;
                 }
                 volume.set_attributes(&node, modified, mode).await?;
-                // Without an open file there is no close that stores it.
-                if size.is_some() && fh.is_none() && node.lock().writers == 0 {
-                    volume.flush(&node).await?;
-                    volume.settle(&node).await;
-                }
                 Ok::<_, Fault>(node)
             };
             match outcome.await {
@@ -346,7 +343,9 @@ impl Filesystem for MediaFilesystem {
                 Ok::<_, Fault>(node)
             };
             match outcome.await {
-                Ok(node) => reply.opened(FileHandle(0), open_flags(&node, wish.is_writer)),
+                Ok(node) => {
+                    reply.opened(handle(wish.is_writer), open_flags(&node, wish.is_writer));
+                }
                 Err(fault) => {
                     volume.complain("open", &MediaPath::root(), &fault);
                     reply.error(fault.errno());
@@ -368,17 +367,17 @@ impl Filesystem for MediaFilesystem {
         let (volume, name, ttl) = (self.volume.clone(), name.to_owned(), self.ttl());
         self.spawn("media.create", async move {
             let flags = OpenFlags(flags);
-            let wish =
-                OpenWish { is_writer: is_writer(flags), empties: has(flags, nix::libc::O_TRUNC) };
             let outcome = async {
                 let path = volume.entry_path(parent.0, &name)?;
                 let mode = volume.unusual_mode(mode, volume.options().owner.file_mode);
                 let node = if has(flags, nix::libc::O_EXCL) {
-                    volume.create_exclusively(&path, mode).await?
+                    let node = volume.create_exclusively(&path, mode).await?;
+                    volume.hold(&node, true);
+                    node
                 } else {
                     volume.create_file(&path, mode)?
                 };
-                volume.open_created(&node, wish).await?;
+                volume.open_created(&node, has(flags, nix::libc::O_TRUNC)).await?;
                 Ok::<_, Fault>(node)
             };
             match outcome.await {
@@ -386,7 +385,7 @@ impl Filesystem for MediaFilesystem {
                     volume.nodes().count_lookup(&node);
                     let attributes = volume.attributes(&node);
                     let flags = open_flags(&node, true);
-                    reply.created(&ttl, &attributes, Generation(0), FileHandle(0), flags);
+                    reply.created(&ttl, &attributes, Generation(0), handle(true), flags);
                 }
                 Err(fault) => reply.error(fault.errno()),
             }
@@ -475,8 +474,8 @@ impl Filesystem for MediaFilesystem {
         &self,
         _req: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
-        flags: OpenFlags,
+        fh: FileHandle,
+        _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
@@ -484,7 +483,7 @@ impl Filesystem for MediaFilesystem {
         let volume = self.volume.clone();
         self.answer("media.release", reply, async move {
             if let Ok(node) = volume.node(ino.0) {
-                volume.release(&node, is_writer(flags)).await;
+                volume.release(&node, fh == handle(true)).await;
             }
             Ok(())
         });
@@ -653,6 +652,12 @@ fn open_flags(node: &Node, is_writer: bool) -> FopenFlags {
     } else {
         FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
     }
+}
+
+/// Returns the number of an open file, which says whether it is counted as one for writing. Any
+/// daemon understands it.
+fn handle(is_writer: bool) -> FileHandle {
+    FileHandle(u64::from(is_writer))
 }
 
 fn is_writer(flags: OpenFlags) -> bool {

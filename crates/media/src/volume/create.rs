@@ -16,6 +16,8 @@ use crate::version::{Version, content_type};
 impl Volume {
     /// Makes a file of a name that no instance has, or fails with `EEXIST`; of all who try, on
     /// whatever instance, one succeeds.
+    ///
+    /// It is not open.
     pub(crate) async fn create_exclusively(
         &self,
         path: &MediaPath,
@@ -45,17 +47,20 @@ impl Volume {
         }
     }
 
-    /// Makes a file that is stored when it is closed; other instances see it then.
+    /// Makes and opens a file that is stored when it is closed; other instances see it then.
     pub(crate) fn create_file(
         &self,
         path: &MediaPath,
         mode: Option<u16>,
     ) -> Result<Arc<Node>, Fault> {
         if let Some(node) = self.nodes().find(path).filter(|node| node.is_dirty()) {
+            self.hold(&node, true);
             return Ok(node);
         }
         let wish = getrandom::u64().unwrap_or_default();
         let node = self.nodes().enter_new(Some(path), path.version_id(&format!("new {wish}")));
+        // For writing, whatever it was opened for: it has yet to be stored.
+        self.hold(&node, true);
         let staged = self.stage(&node, false)?;
         staged.rebase(None);
         staged.set_attributes(None, Some(mode));

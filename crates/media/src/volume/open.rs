@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fuser::Errno;
 
-use super::Volume;
+use super::{Change, Volume};
 use crate::fault::{Fault, local, stale};
 use crate::nodes::{Kind, Node};
 use crate::path::MediaPath;
@@ -27,13 +27,39 @@ impl Volume {
             return Err(Errno::EISDIR.into());
         }
         self.revalidate(node, wish).await?;
-        if wish.empties {
-            self.empty(node).await?;
+        self.hold(node, wish.is_writer);
+        let outcome = if wish.empties { self.empty(node).await } else { Ok(()) };
+        if outcome.is_err() {
+            self.release(node, wish.is_writer).await;
         }
+        outcome
+    }
+
+    /// Counts that a file is open. Changes need it: when it is open for writing nowhere, the local
+    /// file for changes is put away.
+    pub(crate) fn hold(&self, node: &Node, is_writer: bool) {
         let mut state = node.lock();
         state.handles += 1;
-        state.writers += u32::from(wish.is_writer);
-        Ok(())
+        state.writers += u32::from(is_writer);
+    }
+
+    /// Changes the length of a file that need not be open; it is stored then.
+    pub(crate) async fn set_length(
+        &self,
+        node: &Arc<Node>,
+        length: u64,
+        is_open: bool,
+    ) -> Result<(), Fault> {
+        if is_open {
+            return self.change(node, &Change::Length(length)).await;
+        }
+        self.hold(node, true);
+        let outcome = match self.change(node, &Change::Length(length)).await {
+            Ok(()) => self.flush(node).await,
+            fault => fault,
+        };
+        self.release(node, true).await;
+        outcome
     }
 
     async fn revalidate(&self, node: &Arc<Node>, wish: OpenWish) -> Result<(), Fault> {
@@ -82,16 +108,15 @@ impl Volume {
         if is_readable || wish.empties { Ok(()) } else { Err(error.into()) }
     }
 
-    /// Opens a file that was just created here.
-    pub(crate) async fn open_created(&self, node: &Arc<Node>, wish: OpenWish) -> Result<(), Fault> {
+    /// Goes on opening a file that was just created here and is counted as open.
+    pub(crate) async fn open_created(&self, node: &Arc<Node>, empties: bool) -> Result<(), Fault> {
         // Somebody else on this machine may have created it a moment before, and written to it.
-        if wish.empties && node.staged().is_some_and(|staged| staged.size() > 0) {
-            self.empty(node).await?;
+        let is_used = node.staged().is_some_and(|staged| staged.size() > 0);
+        let outcome = if empties && is_used { self.empty(node).await } else { Ok(()) };
+        if outcome.is_err() {
+            self.release(node, true).await;
         }
-        let mut state = node.lock();
-        state.handles += 1;
-        state.writers += u32::from(wish.is_writer);
-        Ok(())
+        outcome
     }
 
     async fn empty(&self, node: &Arc<Node>) -> Result<(), Fault> {
@@ -152,7 +177,7 @@ impl Volume {
     }
 
     /// Ends what a file needs while it is open for writing, when it is not any more.
-    pub(crate) async fn settle(&self, node: &Arc<Node>) {
+    pub(super) async fn settle(&self, node: &Arc<Node>) {
         let (writers, handles) = {
             let state = node.lock();
             (state.writers, state.handles)
@@ -163,18 +188,27 @@ impl Volume {
             let is_removed = node.path().is_none();
             // A file that was removed while it is open lives on in its local file.
             if !is_removed || handles == 0 {
-                self.put_away(node, &staged, is_removed).await;
+                self.put_away(node, &staged).await;
             }
         }
         self.nodes().drop_unused(node);
     }
 
     /// Ends the life of a local file for changes; what was stored as a whole becomes a cached file.
-    async fn put_away(&self, node: &Arc<Node>, staged: &Arc<Staged>, is_removed: bool) {
+    async fn put_away(&self, node: &Arc<Node>, staged: &Arc<Staged>) {
         let _content = node.content.write().await;
-        if node.lock().writers > 0 || node.staged().is_none() {
-            return;
-        }
+        let is_removed = {
+            let state = node.lock();
+            let is_removed = state.path.is_none();
+            // It may have been opened or removed while this waited.
+            let is_needed = state.writers > 0 || (is_removed && state.handles > 0);
+            if is_needed
+                || !state.staged.as_ref().is_some_and(|current| Arc::ptr_eq(current, staged))
+            {
+                return;
+            }
+            is_removed
+        };
         let path = node.path().unwrap_or_default();
         let is_lost = staged.is_dirty() && !is_removed;
         if is_lost {

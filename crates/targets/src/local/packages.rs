@@ -38,6 +38,7 @@ const MODULES: [(&str, &str); 11] = [
     ("memcached", "memcached"),
     ("igbinary", "igbinary"),
     ("gd", "gd"),
+    ("imagick", "imagick"),
     ("curl", "curl"),
     ("dom", "xml"),
     ("SimpleXML", "xml"),
