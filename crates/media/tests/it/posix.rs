@@ -148,8 +148,8 @@ fn after_the_end(directory: &Path) {
 
 fn truncated(directory: &Path) {
     let path = directory.join("a");
-    fs::write(&path, "hello").unwrap();
-    for (length, content) in [(3, &b"hel"[..]), (5, b"hel\0\0"), (0, b"")] {
+    fs::write(&path, "teapot").unwrap();
+    for (length, content) in [(3, &b"tea"[..]), (5, b"tea\0\0"), (0, b"")] {
         nix::unistd::truncate(&path, length).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), u64::try_from(length).unwrap());
         assert_eq!(fs::read(&path).unwrap(), content);

@@ -26,7 +26,6 @@ impl Server {
         match kind {
             Kind::Ours => Self::Ours(Box::new(EmbeddedStore::start().unwrap())),
             Kind::Seaweed => {
-                drop(rustls::crypto::ring::default_provider().install_default());
                 let runtime = tokio::runtime::Runtime::new().unwrap();
                 let store = Box::new(runtime.block_on(SeaweedStore::start()).unwrap());
                 Self::Seaweed { store, _runtime: runtime }

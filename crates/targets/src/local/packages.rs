@@ -33,7 +33,7 @@ const PROGRAMS: [(&str, &str); 7] = [
 ];
 
 /// PHP modules, as `php -m` names them, and the end of each one's package name.
-const MODULES: [(&str, &str); 11] = [
+const MODULES: [(&str, &str); 12] = [
     ("mysqli", "mysql"),
     ("memcached", "memcached"),
     ("igbinary", "igbinary"),
