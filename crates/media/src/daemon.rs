@@ -61,9 +61,7 @@ async fn serve(options: Options, connection: OwnedFd) -> Result<(), MediaError> 
     if let Err(error) = takeover::resend(connection.as_fd()) {
         tracing::debug!(%error, "The kernel does not ask again what was not answered");
     }
-    tasks.spawn("media.probe", probe(volume.clone(), tasks.stopping()));
-    let (keeping, stopping) = (volume.clone(), tasks.stopping());
-    tasks.spawn("media.private", async move { keeping.keep_deny_list(stopping).await });
+    tasks.spawn("media.settle", settle(volume.clone(), tasks.stopping()));
     tracing::info!("The media daemon answers");
     let ended = tokio::task::spawn_blocking(move || session.run());
     let stopping = tasks.stopping();
@@ -80,8 +78,16 @@ async fn serve(options: Options, connection: OwnedFd) -> Result<(), MediaError> 
     }
 }
 
+/// Does what has to be done beside answering, as soon as the bucket can be used.
+async fn settle(volume: Volume, stopping: CancellationToken) {
+    probe(&volume, &stopping).await;
+    if !stopping.is_cancelled() {
+        volume.keep_deny_list(stopping).await;
+    }
+}
+
 /// Finds out whether the bucket can be used and what its server can be relied on for.
-async fn probe(volume: Volume, stopping: CancellationToken) {
+async fn probe(volume: &Volume, stopping: &CancellationToken) {
     let mut last_error = String::new();
     loop {
         let error = match volume.store().probe().await {

@@ -112,7 +112,6 @@ impl Instance {
     fn is_mounted(&self) -> bool {
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.keeper.id()));
         let log = self.log();
-        assert!(!log.contains("cannot "), "{log}");
         mounts.is_ok_and(|mounts| mounts.contains("fuse.flotilla")) && log.contains("answers")
     }
 

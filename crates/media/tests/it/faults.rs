@@ -71,7 +71,8 @@ fn a_bucket_that_cannot_be_used_is_told_once_and_clearly() {
         let error = fs::write(instance.root().join("a"), "a").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EIO), "{message}");
         let log = instance.log();
-        assert!(log.matches("The media bucket cannot be used").count() == 1, "{log}");
+        assert_eq!(log.matches(" ERROR ").count(), 1 + log.matches("action=").count(), "{log}");
+        assert_eq!(log.matches("The media bucket cannot be used").count(), 1, "{log}");
     }
 }
 

@@ -7,12 +7,12 @@ use crate::server::Kind;
 use crate::{fleet, model, posix};
 
 /// How many random operations are tried.
-const QUICK_OPERATIONS: usize = 120;
+const QUICK_OPERATIONS: usize = 60;
 const MANY_OPERATIONS: usize = 1500;
 
 #[test]
 fn what_posix_promises_holds_with_our_server() {
-    posix_holds(Kind::Ours, &[]);
+    posix_holds(Kind::Ours, posix::QUICK, &[]);
 }
 
 #[test]
@@ -31,8 +31,14 @@ fn a_mount_does_what_a_plain_directory_does_with_our_server() {
 }
 
 #[test]
+fn e2e_what_posix_promises_of_much_holds_with_our_server() {
+    posix_holds(Kind::Ours, posix::LONG, &[]);
+}
+
+#[test]
 fn e2e_what_posix_promises_holds_with_seaweedfs() {
-    posix_holds(Kind::Seaweed, &[posix::DIRECTORY_MODES]);
+    let all = [posix::QUICK, posix::LONG].concat();
+    posix_holds(Kind::Seaweed, &all, &[posix::DIRECTORY_MODES]);
 }
 
 #[test]
@@ -50,11 +56,11 @@ fn e2e_a_mount_does_what_a_plain_directory_does_with_seaweedfs() {
     model::holds(Kind::Seaweed, QUICK_OPERATIONS);
 }
 
-fn posix_holds(kind: Kind, excepted: &[&str]) {
+fn posix_holds(kind: Kind, checks: &[(&str, posix::Check)], excepted: &[&str]) {
     let bench = Bench::new(kind);
     let instance = bench.instance("web-1");
     let mut broken = Vec::new();
-    for (promise, check) in posix::CHECKS {
+    for (promise, check) in checks {
         let directory = instance.root().join(promise.replace(' ', "-"));
         std::fs::create_dir(&directory).unwrap();
         let is_kept = catch_unwind(AssertUnwindSafe(|| check(&directory))).is_ok();
