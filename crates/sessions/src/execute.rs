@@ -210,7 +210,7 @@ fn decide(
     (change, reply::STORED)
 }
 
-/// Leaves out the spaces that a number may be filled up with.
+/// Leaves out what follows a number after a space, as memcached does, which fills numbers up so.
 fn trimmed(digits: &[u8]) -> &[u8] {
-    digits.trim_ascii_end()
+    digits.split(u8::is_ascii_whitespace).next().unwrap_or_default()
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::counters::Counters;
+use crate::store::dynamodb::Table;
 
 /// What php-memcached puts before the id of a session.
 pub const SESSION_PREFIX: &str = "memc.sess.key.";
@@ -59,6 +60,12 @@ pub struct Socket {
 pub enum Backend {
     /// In memcached nodes, `host:port`. The list may change at any time.
     Memcached(watch::Receiver<Vec<String>>),
+    /// In the nodes of an ElastiCache cluster for memcached, which are found by its configuration
+    /// endpoint, `host:port`.
+    ElastiCache(String),
+    /// In a DynamoDB table. Who may use it is found as AWS' own tools do: in the environment, in
+    /// profiles, by the instance's role.
+    DynamoDb(Table),
     /// In this process, so only as long as it lives.
     Memory,
 }

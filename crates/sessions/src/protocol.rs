@@ -3,3 +3,6 @@
 pub(crate) mod command;
 pub(crate) mod reply;
 pub(crate) mod words;
+
+#[cfg(test)]
+mod tests;

@@ -10,12 +10,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::copies::Copies;
+use crate::discovery::follow_cluster;
 use crate::error::SessionsError;
 use crate::gateway::Gateway;
 use crate::listen::{bind_port, bind_socket};
 use crate::locks::Locks;
 use crate::nodes::Follower;
 use crate::options::{Backend, Options};
+use crate::store::dynamodb::DynamoDb;
 use crate::store::memcached::Limits;
 use crate::store::memory::Memory;
 use crate::topology::{Node, Topology};
@@ -46,7 +48,7 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), SessionsError> {
     let counters = Arc::clone(&options.counters);
     let topology = Topology::new(Vec::new(), options.copies);
     let copies = Arc::new(Copies::new(gateway_id, topology, Arc::clone(&counters)));
-    start_backend(&options, &copies, returned, tasks).await;
+    start_backend(&options, gateway_id, &copies, returned, tasks).await?;
     let locks = Arc::new(Locks::new(
         gateway_id,
         Arc::clone(&copies),
@@ -83,28 +85,38 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), SessionsError> {
 
 async fn start_backend(
     options: &Options,
+    gateway_id: u64,
     copies: &Arc<Copies>,
     returned: watch::Sender<u64>,
     tasks: &Tasks,
-) {
-    match &options.backend {
-        Backend::Memcached(list) => {
-            let follower = Follower {
-                copies: Arc::clone(copies),
-                limits: Limits { answer_timeout: options.node_timeout, ..Limits::default() },
-                memory: options.session_lifetime,
-                returned,
-                tasks: tasks.clone(),
-            };
-            let mut list = list.clone();
-            let addresses = list.borrow_and_update().clone();
-            follower.use_list(&addresses).await;
-            tasks.spawn("follow_nodes", follower.follow(list, tasks.stopping()));
+) -> Result<(), SessionsError> {
+    let one_node = |node: Node| {
+        let topology = copies.topology().changed(vec![node], Instant::now(), Duration::ZERO);
+        copies.set_topology(topology);
+    };
+    let mut list = match &options.backend {
+        Backend::Memcached(list) => list.clone(),
+        Backend::ElastiCache(endpoint) => follow_cluster(endpoint.clone(), tasks).await,
+        Backend::DynamoDb(table) => {
+            let failed = |source| SessionsError::Table { table: table.name.clone(), source };
+            let store = DynamoDb::new(table, gateway_id, tasks).map_err(failed)?;
+            one_node(Arc::new(store));
+            return Ok(());
         }
         Backend::Memory => {
-            let node: Node = Arc::new(Memory::new("memory"));
-            let topology = copies.topology().changed(vec![node], Instant::now(), Duration::ZERO);
-            copies.set_topology(topology);
+            one_node(Arc::new(Memory::new("memory")));
+            return Ok(());
         }
-    }
+    };
+    let follower = Follower {
+        copies: Arc::clone(copies),
+        limits: Limits { answer_timeout: options.node_timeout, ..Limits::default() },
+        memory: options.session_lifetime,
+        returned,
+        tasks: tasks.clone(),
+    };
+    let addresses = list.borrow_and_update().clone();
+    follower.use_list(&addresses).await;
+    tasks.spawn("follow_nodes", follower.follow(list, tasks.stopping()));
+    Ok(())
 }

@@ -4,6 +4,11 @@
 //! under way when [`Store::ask`] returns; so asking two stores and then awaiting both answers, one
 //! after the other, takes as long as the slower of them.
 
+#[cfg(test)]
+mod contract;
+pub(crate) mod dynamodb;
+#[cfg(test)]
+pub(crate) mod failing;
 pub(crate) mod memcached;
 pub(crate) mod memory;
 
@@ -190,7 +195,7 @@ impl Future for Answer {
     }
 }
 
-impl dyn Store {
+impl dyn Store + '_ {
     /// Asks for an item.
     pub(crate) fn fetch(&self, key: &[u8]) -> Answer {
         self.ask(Request::Fetch { key })

@@ -7,9 +7,12 @@
     reason = "what is unexpected fails the test, also in its helpers"
 )]
 
+mod backends;
 mod client;
 mod commands;
+mod contract;
 mod copies;
+mod differential;
 mod fleet;
 mod locks;
 mod php;
