@@ -17,6 +17,7 @@ mod page;
 mod peer;
 mod probe;
 mod process;
+mod sessions;
 mod statistics;
 mod visitors;
 
@@ -64,6 +65,8 @@ enum What {
     Cache,
     /// A commit of ten files to fleets of several sizes, against Ansible
     Deploy,
+    /// What is not on an instance: PHP's sessions, against memcached and nutcracker
+    State,
     /// One after the other
     All,
 }
@@ -82,8 +85,13 @@ fn directory() -> PathBuf {
 /// Measures it.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let has_ansible = arguments.what.has(What::Deploy) && !arguments.without_ansible;
-    machine::require(has_ansible, arguments.install)?;
+    let has_state = arguments.what.has(What::State);
+    machine::require(has_ansible, has_state, arguments.install)?;
     std::fs::create_dir_all(directory()).context("cannot make the directory of the benchmarks")?;
+    if arguments.what == What::State {
+        println!("{}\n", machine::describe());
+        return sessions::run(arguments.rounds);
+    }
     let program = match &arguments.program {
         Some(program) => std::path::absolute(program)?,
         None => fleet::build()?,
@@ -100,6 +108,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if arguments.what.has(What::Deploy) {
         deploy::run(&program, arguments.rounds, &arguments.instances, has_ansible)?;
+    }
+    if has_state {
+        sessions::run(arguments.rounds)?;
     }
     Ok(())
 }

@@ -8,16 +8,19 @@ use crate::program::Program;
 
 /// Programs that are measured, and the Debian packages that bring them. What a fleet itself runs on
 /// is `flotilla packages`' business.
-const PEERS: [(&str, &str); 3] = [
+const ANSIBLE: [(&str, &str); 3] = [
     ("/usr/bin/ansible-playbook", "ansible-core"),
     ("/usr/sbin/sshd", "openssh-server"),
     ("/usr/bin/ssh", "openssh-client"),
 ];
+const STATE: [(&str, &str); 2] =
+    [("/usr/sbin/nutcracker", "nutcracker"), ("/usr/bin/memcached", "memcached")];
 
 /// Makes sure that everything is there.
-pub(crate) fn require(has_ansible: bool, installs: bool) -> anyhow::Result<()> {
+pub(crate) fn require(has_ansible: bool, has_state: bool, installs: bool) -> anyhow::Result<()> {
     let mut missing: Vec<&str> = Vec::new();
-    for (program, package) in PEERS.iter().filter(|_| has_ansible) {
+    let ansible = ANSIBLE.iter().filter(|_| has_ansible);
+    for (program, package) in ansible.chain(STATE.iter().filter(|_| has_state)) {
         if !Path::new(program).exists() {
             missing.push(package);
         }
@@ -27,7 +30,8 @@ pub(crate) fn require(has_ansible: bool, installs: bool) -> anyhow::Result<()> {
     }
     let names = missing.join(" ");
     if !installs {
-        bail!("`{names}` is not installed; --install installs it, --without-ansible leaves it out");
+        let way_out = if has_ansible { ", --without-ansible leaves Ansible out" } else { "" };
+        bail!("`{names}` is not installed; --install installs it{way_out}");
     }
     Program::new("apt-get")
         .args(["-q", "-y", "--no-install-recommends", "install"])
