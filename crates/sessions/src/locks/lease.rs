@@ -344,11 +344,15 @@ impl Owed {
             debts.extract_if(.., |debt| debt.node.is_up()).collect()
         };
         for debt in due {
-            if let Ok(Reply::Found(item)) = debt.node.fetch(&debt.key).await
-                && item.bytes == debt.id
-            {
-                // When it is not removed, it ends by itself.
-                drop(debt.node.remove(&debt.key).await);
+            let is_settled = match debt.node.fetch(&debt.key).await {
+                Ok(Reply::Found(item)) if item.bytes == debt.id => {
+                    debt.node.remove(&debt.key).await.is_ok()
+                }
+                Ok(_) => true,
+                Err(_) => false,
+            };
+            if !is_settled {
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).push(debt);
             }
         }
     }
