@@ -194,14 +194,21 @@ mod tests {
     #[tokio::test]
     async fn a_bucket_is_found_where_its_server_expects_it() {
         let cases = [
-            (None, "shop", "https://shop.s3.eu-central-1.amazonaws.com/up%20loads/a"),
-            (None, "a.b", "https://s3.eu-central-1.amazonaws.com/a.b/up%20loads/a"),
-            (Some("http://127.0.0.1:9/"), "shop", "http://127.0.0.1:9/shop/up%20loads/a"),
+            (None, "shop", "https://shop.s3.eu-central-1.amazonaws.com"),
+            (None, "a.b", "https://s3.eu-central-1.amazonaws.com/a.b"),
+            (Some("http://127.0.0.1:9/"), "shop", "http://127.0.0.1:9/shop"),
         ];
         for (endpoint, bucket, address) in cases {
-            let store = Store::new(&options(endpoint, bucket)).unwrap();
-            assert_eq!(store.address(Some("a")), address);
+            assert_eq!(base(&options(endpoint, bucket)), address);
         }
+        let store = Store::new(&options(Some("http://127.0.0.1:9/"), "shop")).unwrap();
+        assert_eq!(store.address(Some("a")), "http://127.0.0.1:9/shop/up%20loads/a");
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_with_tls_is_refused_with_a_word() {
+        let error = Store::new(&options(None, "shop")).unwrap_err();
+        assert!(error.to_string().contains("no TLS"), "{error}");
     }
 
     #[tokio::test]

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use flotilla_targets::local::packages::{Installer, Machine, PackagesError};
 use tempfile::TempDir;
 
-const ALL_MODULES: &str =
-    "mysqli\nmemcached\nigbinary\ngd\ncurl\ndom\nSimpleXML\nmbstring\nzip\nintl\nZend OPcache\n";
+const ALL_MODULES: &str = "imagick\nmysqli\nmemcached\nigbinary\ngd\ncurl\ndom\nSimpleXML\nmbstring\nzip\nintl\nZend OPcache\n";
 
 struct Fake {
     directory: TempDir,
@@ -69,7 +68,7 @@ async fn an_empty_machine_misses_everything_and_nothing_of_apache_is_named() {
     let fake = Fake::new();
     let missing = fake.machine().missing().await.unwrap();
     let expected = "ca-certificates curl git mariadb-client mariadb-server memcached nginx-light \
-        php-cli php-curl php-fpm php-gd php-igbinary php-intl php-mbstring php-memcached php-mysql php-xml \
+        php-cli php-curl php-fpm php-gd php-igbinary php-imagick php-intl php-mbstring php-memcached php-mysql php-xml \
         php-zip";
     assert_eq!(missing.join(" "), expected);
 }
