@@ -18,8 +18,12 @@ final class Node {
 	/** Milliseconds until a node that does not accept counts as down. */
 	const CONNECT_MILLIS = 100;
 
-	/** Milliseconds until a node that does not answer counts as down. */
-	const ANSWER_MILLIS = 200;
+	/**
+	 * Milliseconds until a node that does not answer counts as down.
+	 *
+	 * @var int
+	 */
+	public static $answer_millis = 200;
 
 	/** What a healthy node answers, whether it did what it was told or not. */
 	const ANSWERS = array(
@@ -255,9 +259,9 @@ final class Node {
 						// Without it the limits of time below do not hold.
 						\Memcached::OPT_NO_BLOCK        => true,
 						\Memcached::OPT_CONNECT_TIMEOUT => self::CONNECT_MILLIS,
-						\Memcached::OPT_POLL_TIMEOUT    => self::ANSWER_MILLIS,
-						\Memcached::OPT_SEND_TIMEOUT    => 1000 * self::ANSWER_MILLIS,
-						\Memcached::OPT_RECV_TIMEOUT    => 1000 * self::ANSWER_MILLIS,
+						\Memcached::OPT_POLL_TIMEOUT    => self::$answer_millis,
+						\Memcached::OPT_SEND_TIMEOUT    => 1000 * self::$answer_millis,
+						\Memcached::OPT_RECV_TIMEOUT    => 1000 * self::$answer_millis,
 					)
 				);
 				$this->connect();

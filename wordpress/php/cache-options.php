@@ -138,7 +138,8 @@ final class Options {
 		$token = isset( $this->tokens[ $name ] ) ? $this->tokens[ $name ] : null;
 		unset( $this->tokens[ $name ] );
 		if ( null === $token ) {
-			return false;
+			// The node failed as it was read, or it never was: the request goes on with its own.
+			return null;
 		}
 		$is_filled = $this->store->swap( $name, $stored, self::TTL_SECONDS, $token );
 		if ( $is_filled && ! isset( $this->late[ $name ] ) ) {
