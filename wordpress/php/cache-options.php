@@ -111,16 +111,21 @@ final class Options {
 	/**
 	 * Stores an aggregate if nobody has changed it since it was read, else deletes it.
 	 *
-	 * @param string          $name   Its name.
-	 * @param int|string|null $stored What Codec made of it.
-	 * @return bool|null False: it was deleted. Null: the node failed.
+	 * `notoptions` is left as it is: readers add to it all the time, and if each of two deleted what the
+	 * other has found, a busy site would never know. An absence that is not stored is no harm, and an
+	 * option that was written is taken out in any case.
+	 *
+	 * @param string          $name       Its name.
+	 * @param int|string|null $stored     What Codec made of it.
+	 * @param bool            $is_absence Whether it is `notoptions`.
+	 * @return bool|null False: it was not stored. Null: the node failed.
 	 */
-	public function write( $name, $stored ) {
+	public function write( $name, $stored, $is_absence ) {
 		$token = isset( $this->late[ $name ] ) || ! isset( $this->tokens[ $name ] ) ? null : $this->tokens[ $name ];
 		unset( $this->tokens[ $name ], $this->late[ $name ] );
 		if ( null !== $token && null !== $stored ) {
 			$is_stored = $this->store->swap( $name, $stored, self::TTL_SECONDS, $token );
-			if ( false !== $is_stored ) {
+			if ( false !== $is_stored || $is_absence ) {
 				return $is_stored;
 			}
 		}

@@ -204,13 +204,14 @@ final class Shared {
 	 */
 	public function set_aggregate( $group, $id, $value, $before ) {
 		$name      = $this->name( $group, $id );
-		$is_stored = $this->options->write( $name, Codec::encode( $value ) );
+		$is_all    = 'alloptions' === Options::option( $id );
+		$is_stored = $this->options->write( $name, Codec::encode( $value ), ! $is_all );
 		$kept      = null === $is_stored ? array( $value ) : array();
 		if ( $is_stored ) {
 			// For the token of what is there now.
 			$kept = $this->read( $group, array( $id ), false );
 		}
-		$written = 'alloptions' === Options::option( $id ) ? Options::written( $value, $before ) : array();
+		$written = $is_all ? Options::written( $value, $before ) : array();
 		if ( $written ) {
 			$this->take_out( $group, Options::beside( $id, 'notoptions' ), $written );
 		}
