@@ -25,10 +25,15 @@ pub(crate) const QUICK: &[(&str, Check)] = &[
     ("an instance that changes its mind about a name is understood", changed_kinds),
 ];
 
+/// A store that lets two of those win who change one version with `If-Match` loses lines.
+const APPENDED: &str = "lines that instances append at the same time are all there";
+const APPENDED_TO_MUCH: &str = "lines appended to a long file are all there";
+pub(crate) const APPENDS: [&str; 2] = [APPENDED, APPENDED_TO_MUCH];
+
 pub(crate) const RACES: &[(&str, Check)] = &[
     ("of all who create a name exclusively one succeeds", one_creator),
-    ("lines that instances append at the same time are all there", no_line_lost),
-    ("lines appended to a long file are all there", no_line_lost_of_a_long_file),
+    (APPENDED, no_line_lost),
+    (APPENDED_TO_MUCH, no_line_lost_of_a_long_file),
     ("directories that deny everything are listed on every instance", private_directories),
 ];
 

@@ -8,7 +8,7 @@ use crate::{fleet, model, posix};
 
 /// How many random operations are tried.
 const QUICK_OPERATIONS: usize = 60;
-const MANY_OPERATIONS: usize = 1500;
+const MANY_OPERATIONS: usize = 600;
 
 #[test]
 fn what_posix_promises_holds_with_our_server() {
@@ -17,12 +17,12 @@ fn what_posix_promises_holds_with_our_server() {
 
 #[test]
 fn what_instances_are_promised_of_each_other_holds_with_our_server() {
-    fleet_holds(Kind::Ours, fleet::QUICK);
+    fleet_holds(Kind::Ours, fleet::QUICK, &[]);
 }
 
 #[test]
 fn e2e_what_instances_are_promised_in_a_race_holds_with_our_server() {
-    fleet_holds(Kind::Ours, fleet::RACES);
+    fleet_holds(Kind::Ours, fleet::RACES, &[]);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn e2e_what_posix_promises_holds_with_seaweedfs() {
 
 #[test]
 fn e2e_what_instances_are_promised_of_each_other_holds_with_seaweedfs() {
-    fleet_holds(Kind::Seaweed, &[fleet::QUICK, fleet::RACES].concat());
+    fleet_holds(Kind::Seaweed, &[fleet::QUICK, fleet::RACES].concat(), &fleet::APPENDS);
 }
 
 #[test]
@@ -71,12 +71,13 @@ fn posix_holds(kind: Kind, checks: &[(&str, posix::Check)], excepted: &[&str]) {
     assert!(broken.is_empty(), "broken promises: {broken:#?}\n{}", instance.log());
 }
 
-fn fleet_holds(kind: Kind, checks: &[(&str, fleet::Check)]) {
+fn fleet_holds(kind: Kind, checks: &[(&str, fleet::Check)], excepted: &[&str]) {
     let bench = Bench::new(kind);
     let instances = bench.instances(3);
     let mut broken = Vec::new();
     for (promise, check) in checks {
-        if catch_unwind(AssertUnwindSafe(|| check(&instances))).is_err() {
+        let is_kept = catch_unwind(AssertUnwindSafe(|| check(&instances))).is_ok();
+        if !is_kept && !excepted.contains(promise) {
             broken.push(*promise);
         }
     }
