@@ -15,7 +15,6 @@ use flotilla_host::files::{
 };
 use flotilla_host::git::worktree::Depth;
 use flotilla_host::git::{Git, GitError};
-use flotilla_host::ownership::make_directory_of;
 use flotilla_host::tasks::Tasks;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
@@ -23,6 +22,7 @@ use tokio::sync::{Mutex, watch};
 use crate::Options;
 use crate::foreman::{Foreman, ForemanError};
 use crate::keep::{keep_slot, watch_slot};
+use crate::media::hide_private_media;
 use crate::prepare::{Tools, prepare, wait_until_healthy};
 use crate::receive::remove_leftovers;
 use crate::sessions::SessionGateway;
@@ -89,7 +89,7 @@ struct Agent {
 pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
     let foreman = authenticate(&options).await?;
     make_directory(&options.directory.join("php"))?;
-    make_directory_of(&options.media, Some(&options.php_user))?;
+    options.media.make(Some(&options.php_user))?;
     for (name, content) in flotilla_host::php::SCRIPTS {
         write_atomic(
             &options.directory.join("php").join(name),
@@ -108,8 +108,10 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
     let memory = recall(&options)?;
     if let Some(settings) = &memory.settings {
         sessions.use_nodes(settings)?;
+        options.media.configure(settings.media.as_ref())?;
     }
     tasks.spawn("keep_sessions", sessions.clone().keep(tasks.stopping()));
+    tasks.spawn("keep_media", options.media.clone().keep(tasks.stopping()));
     let (report, reports) = watch::channel(AgentReport {
         instance: options.instance.clone(),
         generation: memory.desired.generation,
@@ -153,7 +155,9 @@ impl Agent {
         let stopping = tasks.stopping();
         for name in SlotName::ALL {
             let (slot, gate) = (self.slots.get(name).clone(), Arc::clone(self.gates.get(name)));
-            tasks.spawn("keep_slot", keep_slot(slot, gate, tasks.stopping()));
+            tasks.spawn("keep_slot", keep_slot(slot.clone(), gate, tasks.stopping()));
+            let hiding = hide_private_media(slot, self.options.media.clone(), tasks.stopping());
+            tasks.spawn("hide_private_media", hiding);
         }
         // Before the first report: one that says "nothing is ready yet" would take an instance out
         // of service whose slots have served all the time.
@@ -245,6 +249,9 @@ impl Agent {
                 Ok(settings) => {
                     if let Err(error) = self.sessions.use_nodes(&settings) {
                         tracing::error!(error = chain(&error), "The session nodes cannot be told");
+                    }
+                    if let Err(error) = self.options.media.configure(settings.media.as_ref()) {
+                        tracing::error!(error = chain(&error), "The media bucket cannot be told");
                     }
                     self.memory.settings = Some(settings);
                     self.memory.settings_digest.clone_from(&reply.settings);

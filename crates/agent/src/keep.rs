@@ -28,6 +28,12 @@ pub(crate) async fn keep_slot(slot: Slot, gate: Arc<Mutex<bool>>, stopping: Canc
         if !*is_kept {
             continue;
         }
+        if slot.has_lost_media() {
+            tracing::warn!(slot = slot.name.as_str(), "A slot has lost its media and starts anew");
+            if let Err(error) = slot.unit.stop().await {
+                tracing::error!(slot = slot.name.as_str(), %error, "A slot cannot be stopped");
+            }
+        }
         match slot.unit.start().await {
             Ok(was_started) => {
                 wait = KEEP_INTERVAL;

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod foreman;
 mod keep;
+mod media;
 pub mod prepare;
 pub mod receive;
 pub mod render;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 
 use flotilla_core::id::InstanceName;
 use flotilla_core::slot::Slots;
+use flotilla_host::media::Media;
 
 /// Everything an agent is started with.
 #[derive(Debug, Clone)]
@@ -34,8 +36,8 @@ pub struct Options {
     pub ports: Slots<u16>,
     /// From where requests may come that tell the visitor's address: addresses or networks.
     pub trusted: Vec<String>,
-    /// The directory of uploaded media, the same for all instances.
-    pub media: PathBuf,
+    /// The site's media.
+    pub media: Media,
     /// This program.
     pub own_program: PathBuf,
     /// nginx.

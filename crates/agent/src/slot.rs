@@ -20,6 +20,7 @@ use flotilla_host::files::{
 use flotilla_host::git::{Git, Keep, Worktree};
 use flotilla_host::init::{Init, Program};
 use flotilla_host::launch::Launch;
+use flotilla_host::media::Media;
 use flotilla_host::ownership::{give_to, set_mode};
 use flotilla_host::room::{Bind, Room, Scratch};
 use flotilla_host::unit::Unit;
@@ -27,6 +28,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::Options;
+use crate::media::{hide, private_directories};
 use crate::render::{Owner, RenderError, write_all};
 use crate::sessions::socket_directory;
 
@@ -59,6 +61,7 @@ pub struct Slot {
     user: String,
     group: String,
     trusted: Vec<String>,
+    media: Media,
 }
 
 impl Slot {
@@ -92,6 +95,7 @@ impl Slot {
             user: user.to_owned(),
             group: options.php_group.clone(),
             trusted: options.trusted.clone(),
+            media: options.media.clone(),
         })
     }
 
@@ -152,7 +156,9 @@ impl Slot {
             user: &self.user,
             group: &self.group,
         };
-        write_all(&self.directory.join("etc"), owner, settings)?;
+        let etc = self.directory.join("etc");
+        write_all(&etc, owner, settings)?;
+        hide(&etc, &private_directories(&self.media))?;
         let wp_config = self.directory.join("wp-config.php");
         write_atomic(&wp_config, settings.wp_config.as_bytes(), Access::Private)?;
         give_to(&wp_config, Some(&self.user))?;
@@ -203,6 +209,13 @@ impl Slot {
         call(Call { socket: &socket, script: &script, query: "", body, time_limit }).await
     }
 
+    /// Whether its processes have a mount of the media that is gone.
+    #[must_use]
+    pub(crate) fn has_lost_media(&self) -> bool {
+        let pid = self.unit.holder().ok().flatten();
+        pid.is_some_and(|pid| self.media.is_lost_to(pid.as_raw()))
+    }
+
     /// Returns the end of the log that PHP writes its errors to.
     #[must_use]
     pub fn php_errors(&self) -> String {
@@ -228,11 +241,12 @@ fn scratch() -> Scratch {
 
 fn unit(options: &Options, name: SlotName, directory: &Path) -> Unit {
     let etc = |file: &str| format!("{}/{file}", layout::ETC);
-    let program = |name: &str, program: &Path, args: &[String]| Program {
+    let program = |name: &str, program: &Path, args: &[String], reload_signal| Program {
         name: name.to_owned(),
         program: program.to_owned(),
         args: args.to_vec(),
         stop_signal: Signal::SIGQUIT as i32,
+        reload_signal,
         // Both drop root themselves, for their workers.
         user: None,
     };
@@ -248,8 +262,8 @@ fn unit(options: &Options, name: SlotName, directory: &Path) -> Unit {
     let run = |file: &str| PathBuf::from(layout::RUN).join(file);
     let init = Init {
         programs: vec![
-            program("php-fpm", &options.php_fpm, &fpm_args),
-            program("nginx", &options.nginx, &nginx_args),
+            program("php-fpm", &options.php_fpm, &fpm_args, None),
+            program("nginx", &options.nginx, &nginx_args, Some(Signal::SIGHUP as i32)),
         ],
         restarts: true,
         stop_timeout_seconds: 15,
@@ -297,11 +311,11 @@ fn room(options: &Options, directory: &Path) -> Room {
             Bind::writable(directory.join("run"), layout::RUN),
             Bind::writable(directory.join("log"), layout::LOG),
             Bind::read_only(socket_directory(options), layout::SESSIONS),
-            Bind::writable(options.media.clone(), layout::UPLOADS),
+            options.media.bind(),
         ],
         tmp: Some(directory.join("tmp")),
         has_own_pids: true,
         scratch: Some(scratch()),
-        base: None,
+        base: options.media.base(),
     }
 }

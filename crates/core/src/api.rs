@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::deploy::{Cause, Deploy, Outcome};
 use crate::fleet::{Member, Release};
 use crate::id::{DeployId, InstanceName, Millis, Revision, Token};
+use crate::media::MediaSettings;
 use crate::report::{AgentReport, Desired};
 use crate::rotation::Kind;
 use crate::slot::SlotName;
@@ -121,6 +122,9 @@ pub struct SlotSettings {
     /// trusts; often empty.
     #[serde(default)]
     pub database_certificates: String,
+    /// Where media are; `None` when they are a directory of this machine.
+    #[serde(default)]
+    pub media: Option<MediaSettings>,
 }
 
 /// Asks for a deploy.

@@ -31,10 +31,10 @@ pub use cidr::Cidr;
 pub use database_url::DatabaseUrl;
 pub use error::{ConfigError, ConfigErrors};
 pub use keys::{
-    Balancer, Cache, Config, Database, Deploy, Fleet, Foreman, Log, Php, Secrets, Sessions, Site,
-    Target, WordPress,
+    Balancer, Cache, Config, Database, Deploy, Fleet, Foreman, Log, Media, Php, Secrets, Sessions,
+    Site, Target, WordPress,
 };
-pub use kind::{DatabaseTls, LogLevel, ObjectCache, TargetKind};
+pub use kind::{DatabaseTls, LogLevel, MediaStore, ObjectCache, TargetKind};
 pub use number::Size;
 pub use source::Source;
 pub use write::reference_markdown;

@@ -14,6 +14,7 @@ pub mod error;
 pub mod fleet;
 pub mod id;
 pub mod layout;
+pub mod media;
 pub mod php;
 pub mod plan;
 pub mod report;

@@ -43,6 +43,7 @@ impl Arguments {
             | Command::Config { json, .. }
             | Command::Audit { json, .. }
             | Command::Db { command: Db::Restore { json, .. } }
+            | Command::Media { command: Media::Import { json, .. } | Media::Verify { json, .. } }
             | Command::Secrets { command: Secrets::List { json } | Secrets::Rotate { json, .. } }
             | Command::Packages { json, .. } => *json,
             _ => false,
@@ -191,6 +192,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Db,
     },
+    /// Brings uploads into the bucket, and looks whether all of them are there
+    Media {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: Media,
+    },
     /// Lists, shows and replaces the site's secrets
     Secrets {
         /// What to do with them.
@@ -232,6 +239,29 @@ pub(crate) enum Db {
         #[arg(long)]
         yes: bool,
         /// Prints what was restored as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Media {
+    /// Brings a directory of uploads in; what is there already is not sent again
+    Import {
+        /// The directory, such as the `wp-content/uploads` of the site's old server
+        uploads: PathBuf,
+        /// Reads files whose size and time are the same too, to make sure
+        #[arg(long)]
+        compare: bool,
+        /// Prints the outcome as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads every file in the bucket and compares it with its checksum
+    Verify {
+        /// A directory whose files must all be there, with the same content
+        uploads: Option<PathBuf>,
+        /// Prints the outcome as JSON
         #[arg(long)]
         json: bool,
     },
@@ -313,6 +343,22 @@ pub(crate) enum Internal {
         /// The site's data
         #[arg(long)]
         data_dir: PathBuf,
+    },
+    /// Is the store that a fleet on one machine keeps its media in
+    Bucket {
+        /// The site's data
+        #[arg(long)]
+        data_dir: PathBuf,
+    },
+    /// Mounts the media and keeps a daemon that answers for them
+    MediaKeeper {
+        /// A file with the JSON of a `MountSpec`
+        spec: PathBuf,
+    },
+    /// Answers for the media; its standard input is the mount
+    MediaDaemon {
+        /// A file with the JSON of a `MountSpec`
+        spec: PathBuf,
     },
     /// Is the session gateway of an instance
     Sessions {

@@ -9,6 +9,7 @@ mod destroy;
 mod down;
 mod init;
 mod logs;
+mod media;
 mod packages;
 mod releases;
 mod scale;
@@ -70,11 +71,14 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> anyhow::Resu
         Command::Db { command } => {
             return db::run(&Site::open(directory)?, command, printer).await;
         }
+        Command::Media { command } => {
+            media::run(&Site::open(directory)?, command, printer).await?;
+        }
         Command::Secrets { command } => {
             secrets::run(&Site::open(directory)?, command, printer).await?;
         }
         Command::Packages { install, .. } => packages::run(install, printer).await?,
-        Command::Internal { command } => return internal::run(command, printer).await,
+        Command::Internal { command } => return Box::pin(internal::run(command, printer)).await,
     }
     Ok(ExitCode::SUCCESS)
 }

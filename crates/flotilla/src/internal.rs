@@ -2,7 +2,9 @@
 
 mod agent;
 mod balancer;
+mod bucket;
 mod foreman;
+pub(crate) mod media;
 mod sessions;
 mod supervise;
 
@@ -31,6 +33,8 @@ pub(crate) fn run_alone(command: &Internal) -> Option<ExitCode> {
         Internal::Inside { spec } => inside(spec),
         Internal::Init { spec } => init(spec),
         Internal::InitInner { spec } => init_inner(spec),
+        Internal::MediaKeeper { spec } => media::keep(spec).map(|()| ExitCode::SUCCESS),
+        Internal::MediaDaemon { spec } => media::answer(spec).map(|()| ExitCode::SUCCESS),
         _ => return None,
     };
     Some(outcome.unwrap_or_else(|error| Printer::new(false).fail(&error)))
@@ -80,6 +84,7 @@ pub(crate) async fn run(command: Internal, printer: &Printer) -> anyhow::Result<
         Internal::Foreman { data_dir } => foreman::run(&data_dir).await?,
         Internal::Sessions { spec } => sessions::run(&spec).await?,
         Internal::Balancer { data_dir } => balancer::run(&data_dir).await?,
+        Internal::Bucket { data_dir } => bucket::run(&data_dir).await?,
         Internal::Agent { data_dir, instance } => {
             let name =
                 instance.parse().map_err(|error| failure::configuration(format!("{error}")))?;
@@ -88,7 +93,9 @@ pub(crate) async fn run(command: Internal, printer: &Printer) -> anyhow::Result<
         Internal::Launch { .. }
         | Internal::Inside { .. }
         | Internal::Init { .. }
-        | Internal::InitInner { .. } => anyhow::bail!("this part runs without a runtime"),
+        | Internal::InitInner { .. }
+        | Internal::MediaKeeper { .. }
+        | Internal::MediaDaemon { .. } => anyhow::bail!("this part runs without a runtime"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,17 +1,20 @@
 //! From the configuration to what the parts of a local fleet are started with.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use flotilla_core::config::{Config, DatabaseTls};
+use flotilla_core::config::{Config, DatabaseTls, MediaStore};
 use flotilla_core::error::Failure;
+use flotilla_core::media::MediaSettings;
 use flotilla_foreman::database::{Client, Login};
 use flotilla_foreman::secrets::Secrets;
 use flotilla_foreman::secrets::rotate::DatabaseAccount;
-use flotilla_foreman::settings::DatabaseLogin;
+use flotilla_foreman::settings::{self, DatabaseLogin};
 use flotilla_foreman::workshop::Place;
+use flotilla_host::media::{Media, MediaMount};
 use flotilla_targets::local::database::{Account, Database, DatabaseOptions};
 use flotilla_targets::local::packages::Machine;
-use flotilla_targets::local::ports::{Book, DATABASE};
+use flotilla_targets::local::ports::{BUCKET, Book, DATABASE};
 use flotilla_targets::local::services::Services;
 use nix::unistd::{Group, Uid, User};
 
@@ -99,7 +102,36 @@ pub(crate) fn place(site: &Site, directory: PathBuf) -> anyhow::Result<Place> {
     let (user, _group) = php_identity(&site.config)?;
     let is_root = Uid::effective().is_root();
     let php_user = is_root.then_some(user);
-    Ok(Place { directory, media: site.layout.media(), php: php_cli()?, php_user })
+    let media = media(site, "foreman-media", site.layout.foreman_media())?;
+    Ok(Place { directory, media, php: php_cli()?, php_user })
+}
+
+/// Returns a machine's media: a mount with this name and directory, or the one directory.
+pub(crate) fn media(site: &Site, name: &str, directory: PathBuf) -> anyhow::Result<Media> {
+    if site.config.media.store == MediaStore::Directory {
+        return Ok(Media::Directory(site.layout.media()));
+    }
+    let (user, _group) = php_identity(&site.config)?;
+    let own_program = std::env::current_exe()?;
+    Ok(Media::Mount(Box::new(MediaMount::new(name.to_owned(), own_program, directory, Some(user)))))
+}
+
+/// Returns how the bucket is reached; `None` when media are in a directory.
+pub(crate) fn media_settings(site: &Site) -> anyhow::Result<Option<MediaSettings>> {
+    let book = Book::read(&site.layout)?;
+    let port = book.and_then(|book| book.port(BUCKET));
+    if port.is_none() && has_own_bucket(&site.config) {
+        return Err(unavailable("the store of media has no port yet")
+            .with_hint("`flotilla up` starts it with the rest of the fleet")
+            .into());
+    }
+    let address = port.map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    Ok(settings::media_settings(&site.config, &site.secrets()?, address))
+}
+
+/// Whether the fleet runs a store of media itself.
+pub(crate) fn has_own_bucket(config: &Config) -> bool {
+    config.media.store == MediaStore::Bucket && config.media.bucket.is_none()
 }
 
 /// Returns how PHP reaches the database.

@@ -94,6 +94,16 @@ impl Progress<'_> {
         self.last = what;
     }
 
+    /// Says how far something is: at each step on a terminal, else at each tenth.
+    pub(crate) fn reached(&mut self, what: &str, detail: &str, done: u64, total: u64) {
+        let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
+        if self.is_live {
+            self.doing(format!("{what}: {percent} %, {detail}"));
+        } else {
+            self.doing(format!("{what}: {} %", percent / 10 * 10));
+        }
+    }
+
     /// Ends; nothing of the changing line is left.
     pub(crate) fn done(self) {
         self.bar.finish_and_clear();
@@ -111,6 +121,11 @@ pub(crate) fn duration(time: Duration) -> String {
         }
         _ => format!("{} d {} h", time.as_secs() / 86_400, time.as_secs() / 3600 % 24),
     }
+}
+
+/// Says how much something is, as people read it.
+pub(crate) fn amount(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
 }
 
 /// Puts rows under a head, columns aligned.

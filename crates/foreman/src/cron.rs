@@ -151,6 +151,7 @@ impl Runner {
                 program: place.php.clone(),
                 args,
                 stop_signal: Signal::SIGTERM as i32,
+                reload_signal: None,
                 user: place.php_user.clone(),
             }],
             restarts: false,

@@ -28,6 +28,9 @@ pub struct Secrets {
     pub balancer_token: Token,
     /// The password of WordPress' database user.
     pub database_password: Token,
+    /// What the embedded store of media is opened with.
+    #[serde(default = "no_token")]
+    pub bucket_key: Token,
     /// The password of the first WordPress administrator.
     pub admin_password: Token,
     /// WordPress' four keys and four salts, in the order of its documentation.
@@ -65,11 +68,24 @@ impl Secrets {
             operator_token: random_token()?,
             balancer_token: random_token()?,
             database_password: random_token()?,
+            bucket_key: random_token()?,
             admin_password: random_password()?,
             salts: random_salts()?,
             pending: Pending::default(),
             rotated_at: BTreeMap::new(),
         })
+    }
+
+    /// Makes what an older version did not have; says whether there was anything.
+    ///
+    /// # Errors
+    /// The kernel gives no randomness.
+    pub(crate) fn complete(&mut self) -> Result<bool, SecretsError> {
+        let is_missing = self.bucket_key == no_token();
+        if is_missing {
+            self.bucket_key = random_token()?;
+        }
+        Ok(is_missing)
     }
 
     /// Begins to replace one kind; [`rotate`] does the rest.
@@ -168,6 +184,11 @@ impl Secrets {
                 &self.database_password,
             ),
             (
+                "bucket_key".to_owned(),
+                "the embedded store of media, with the key id `flotilla`",
+                &self.bucket_key,
+            ),
+            (
                 "admin_password".to_owned(),
                 "the first WordPress administrator, as installed",
                 &self.admin_password,
@@ -178,6 +199,11 @@ impl Secrets {
         }
         all
     }
+}
+
+/// What a version wrote that did not have it.
+const fn no_token() -> Token {
+    Token::new(String::new())
 }
 
 /// WordPress' names of [`Secrets::salts`], in small letters.

@@ -119,17 +119,17 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
     let git_dir = options.directory.join("site.git");
     let repository = Arc::new(Repository::open(&git_dir).await?);
     let workshop = Arc::new(Workshop::open(options.workshop.clone())?);
+    keep_media(&options, tasks)?;
     let effects = effects(&options, &workshop)?;
     let balancer = effects.balancer.clone();
     let engine = Engine::start(store.clone(), effects, options.policy, tasks).await?;
     take_size(&engine, &store, options.instances).await?;
-    let branch = options.branch.clone();
     let settings_digest = digest(&options.settings);
     let deploys = Deploys {
         repository,
         store: store.clone(),
         engine: engine.clone(),
-        branch,
+        branch: options.branch.clone(),
         settings: settings_digest.clone(),
     };
     let (progress, site) = watch::channel(SiteState::Making { what: "Starting".to_owned() });
@@ -182,6 +182,14 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
         .with_graceful_shutdown(async move { stopping.cancelled().await })
         .await
         .map_err(ForemanError::Serve)
+}
+
+/// Sees to it that the workshop and scheduled work have the site's media.
+fn keep_media(options: &Options, tasks: &Tasks) -> Result<(), FileError> {
+    let media = &options.workshop.place.media;
+    media.configure(options.settings.media.as_ref())?;
+    tasks.spawn("keep_media", media.clone().keep(tasks.stopping()));
+    Ok(())
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ForemanError> {

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use flotilla_core::api::SlotSettings;
-use flotilla_core::config::{Config, DatabaseTls};
+use flotilla_core::config::{Config, DatabaseTls, MediaStore};
 use flotilla_core::constants::{ConstantValue, Constants};
 use flotilla_core::id::Token;
 use flotilla_core::layout;
+use flotilla_core::media::{MediaKeys, MediaSettings};
 use flotilla_core::template::{TemplateError, php_quote, render};
 use sha2::{Digest, Sha256};
 
@@ -50,13 +51,20 @@ impl DatabaseLogin {
     }
 }
 
-/// The memcached nodes of a fleet.
+/// The name of the embedded store's one bucket.
+pub const BUCKET: &str = "media";
+/// The name of its one key.
+pub const BUCKET_KEY_ID: &str = "flotilla";
+
+/// The stores that a fleet's machines share besides the database.
 #[derive(Debug, Clone, Default)]
 pub struct Stores {
     /// Where PHP sessions are kept, as `host:port`.
     pub sessions: Vec<String>,
     /// Where the object cache is; empty when there is none.
     pub cache: Vec<SocketAddr>,
+    /// The embedded store of media; `None` when there is none.
+    pub bucket: Option<SocketAddr>,
 }
 
 /// What settings depend on besides the site.
@@ -101,6 +109,45 @@ pub fn slot_settings(
             .unwrap_or(u64::MAX),
         warm_scripts_max: config.deploy.warm_scripts_max,
         database_certificates: login.certificates.clone(),
+        media: media_settings(config, secrets, place.stores.bucket),
+    })
+}
+
+/// Says how the bucket is reached: the operator's own, or the embedded one.
+#[must_use]
+pub fn media_settings(
+    config: &Config,
+    secrets: &Secrets,
+    embedded: Option<SocketAddr>,
+) -> Option<MediaSettings> {
+    let media = &config.media;
+    if media.store == MediaStore::Directory {
+        return None;
+    }
+    let keys = |id: &str, key: &Token| MediaKeys {
+        access_key_id: id.to_owned(),
+        secret_access_key: key.clone(),
+    };
+    let own = media.access_key_id.as_ref().zip(media.secret_access_key.as_ref());
+    let (endpoint, bucket, keys) = match (&media.bucket, embedded) {
+        (Some(bucket), _) => {
+            (media.endpoint.clone(), bucket.clone(), own.map(|(id, key)| keys(id, key)))
+        }
+        (None, Some(address)) => (
+            Some(format!("http://{address}")),
+            BUCKET.to_owned(),
+            Some(keys(BUCKET_KEY_ID, &secrets.bucket_key)),
+        ),
+        (None, None) => return None,
+    };
+    Some(MediaSettings {
+        endpoint,
+        region: media.region.clone(),
+        bucket,
+        prefix: media.prefix.clone(),
+        keys,
+        cache_bytes_max: media.cache_size.bytes(),
+        staleness_millis: u64::try_from(media.staleness.as_millis()).unwrap_or(u64::MAX),
     })
 }
 

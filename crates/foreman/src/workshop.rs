@@ -12,7 +12,8 @@ use flotilla_host::command::{Command, CommandError};
 use flotilla_host::files::{Access, FileError, make_directory, write_atomic};
 use flotilla_host::git::{Git, GitError, Keep, Worktree};
 use flotilla_host::inside::Inside;
-use flotilla_host::ownership::{give_to, make_directory_of, set_mode};
+use flotilla_host::media::Media;
+use flotilla_host::ownership::{give_to, set_mode};
 use flotilla_host::room::{Bind, Room};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -69,8 +70,8 @@ fn parse_upgrade(answer: &[u8]) -> Result<UpgradeAnswer, WorkshopError> {
 pub struct Place {
     /// The directory it may fill.
     pub directory: PathBuf,
-    /// The directory of uploaded media.
-    pub media: PathBuf,
+    /// The site's media.
+    pub media: Media,
     /// The command line PHP.
     pub php: PathBuf,
     /// The user PHP runs as where the foreman is root.
@@ -222,7 +223,7 @@ impl Place {
         for name in ["site", "php", "etc", "tmp", "log", "run"] {
             make_directory(&self.path(name))?;
         }
-        make_directory_of(&self.media, self.php_user.as_deref())?;
+        self.media.make(self.php_user.as_deref())?;
         set_mode(&self.path("tmp"), 0o1777)?;
         let file = self.path("wp-config.php");
         write_atomic(&file, wp_config.as_bytes(), Access::Private)?;
@@ -257,12 +258,12 @@ impl Place {
                 Bind::writable(self.path("run"), layout::RUN),
                 Bind::read_only(self.path("etc"), layout::ETC),
                 Bind::writable(self.path("log"), layout::LOG),
-                Bind::writable(self.media.clone(), layout::UPLOADS),
+                self.media.bind(),
             ],
             tmp: Some(self.path("tmp")),
             has_own_pids: false,
             scratch: None,
-            base: None,
+            base: self.media.base(),
         }
     }
 

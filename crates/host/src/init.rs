@@ -47,6 +47,10 @@ pub struct Program {
     pub args: Vec<String>,
     /// The number of the signal that ends it after its last request.
     pub stop_signal: i32,
+    /// The number of the signal that makes it read its configuration again, when the first process is
+    /// sent SIGHUP.
+    #[serde(default)]
+    pub reload_signal: Option<i32>,
     /// The user to run as; only root can change it.
     pub user: Option<String>,
 }
@@ -72,6 +76,7 @@ pub fn run_outer(own_program: &Path, spec: &str) -> io::Result<i32> {
     runtime()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let program = reachable(own_program, is_own_program(own_program));
         let mut child = tokio::process::Command::new(program)
             .args(["internal", "init-inner", spec])
@@ -90,6 +95,7 @@ pub fn run_outer(own_program: &Path, spec: &str) -> io::Result<i32> {
                 }
                 _ = terminate.recv() => Signal::SIGTERM,
                 _ = interrupt.recv() => Signal::SIGINT,
+                _ = hangup.recv() => Signal::SIGHUP,
             };
             // When it is gone already, the next wait tells.
             let _ = kill(pid, asked);
@@ -163,6 +169,7 @@ impl<'a> Keeper<'a> {
     async fn run(mut self) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let mut ended = signal(SignalKind::child())?;
         // The kernel's signal at the parent's death comes too late for a parent that died before
         // it was asked for; the end of the standard input does not.
@@ -173,6 +180,7 @@ impl<'a> Keeper<'a> {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                _ = hangup.recv() => self.reload(),
                 () = closed(&mut lifeline) => return Ok(()),
                 _ = ended.recv() => {
                     let has_lost_one = self.reap();
@@ -224,6 +232,17 @@ impl<'a> Keeper<'a> {
             }
         }
         Ok(())
+    }
+
+    fn reload(&self) {
+        for (index, program) in self.init.programs.iter().enumerate() {
+            let pid = self.children.get(&index).and_then(|child| child.pid);
+            let asked = program.reload_signal.and_then(|number| Signal::try_from(number).ok());
+            if let (Some(pid), Some(asked)) = (pid, asked) {
+                // One that has just died is started with the newest configuration.
+                let _ = kill(pid, asked);
+            }
+        }
     }
 
     /// Returns whether one of the programs was among those that have ended.

@@ -12,6 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{Gid, Uid, User, close, setgid, setgroups, setsid, setuid};
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +105,7 @@ fn prepare(launch: &Launch) -> Result<std::process::Command, LaunchError> {
     // A process that was started in a terminal must survive it; and the session's number, which is
     // the process id in the lock file, is not given to a stranger while a child still lives.
     let _ = setsid();
+    ignore_hangup().map_err(|source| LaunchError::System { action: "ignore a signal", source })?;
     match hold_lock(&launch.lock) {
         Ok(true) => {}
         Ok(false) => return Err(LaunchError::Running(launch.lock.clone())),
@@ -152,6 +154,14 @@ fn close_inherited() -> io::Result<()> {
         // The listing's own descriptor is among them and closed already.
         let _ = close(number);
     }
+    Ok(())
+}
+
+/// A closed terminal is no end of a service, nor is a reload that is asked for before it listens.
+#[expect(unsafe_code, reason = "it says what happens with a signal, for which nix has no safe way")]
+fn ignore_hangup() -> io::Result<()> {
+    // SAFETY: no handler is set that could run at a bad time; the kernel drops the signal.
+    unsafe { signal(Signal::SIGHUP, SigHandler::SigIgn) }?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ pub mod init;
 pub mod inside;
 pub mod launch;
 pub mod lock;
+pub mod media;
 pub mod open_files;
 pub mod ownership;
 pub mod php;

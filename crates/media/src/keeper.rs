@@ -7,10 +7,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use flotilla_host::room;
 use nix::mount::{MsFlags, mount};
@@ -32,6 +32,9 @@ const STEADY_AFTER: Duration = Duration::from_secs(10);
 /// How long a daemon may take to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How often the options are looked at.
+const OPTIONS_POLL_INTERVAL: Duration = Duration::from_millis(500);
+
 /// What a keeper is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keeper {
@@ -43,6 +46,8 @@ pub struct Keeper {
     pub program: PathBuf,
     /// Its arguments. Its standard input is the connection to the kernel.
     pub args: Vec<String>,
+    /// The file that the daemon reads its options from: when it is replaced, another daemon follows.
+    pub options_file: PathBuf,
 }
 
 /// Makes the mount and keeps it until told to stop (SIGTERM or SIGINT). Must be called by the only
@@ -108,11 +113,17 @@ async fn keep(keeper: &Keeper, connection: &File, kernel: Kernel) -> Result<(), 
     let mut back_off = BACK_OFF_FIRST;
     loop {
         let started_at = Instant::now();
+        let options = identity(&keeper.options_file);
         let mut daemon = start(keeper, connection)?;
         let status = tokio::select! {
             status = daemon.wait() => status,
             _ = terminate.recv() => return stop(daemon).await,
             _ = interrupt.recv() => return stop(daemon).await,
+            () = replaced(&keeper.options_file, options), if kernel.can_resend => {
+                tracing::info!("The media daemon is told other options");
+                stop(daemon).await?;
+                continue;
+            }
         };
         match status {
             Ok(status) => tracing::warn!(%status, "The media daemon ended"),
@@ -133,6 +144,22 @@ async fn keep(keeper: &Keeper, connection: &File, kernel: Kernel) -> Result<(), 
             _ = interrupt.recv() => return Ok(()),
         }
         back_off = (back_off * 2).min(BACK_OFF_MAX);
+    }
+}
+
+/// Tells one state of a file from another: files are replaced, never changed.
+fn identity(file: &Path) -> Option<(u64, SystemTime)> {
+    let metadata = fs::metadata(file).ok()?;
+    Some((metadata.ino(), metadata.modified().ok()?))
+}
+
+async fn replaced(file: &Path, before: Option<(u64, SystemTime)>) {
+    loop {
+        tokio::time::sleep(OPTIONS_POLL_INTERVAL).await;
+        let now = identity(file);
+        if now.is_some() && now != before {
+            return;
+        }
     }
 }
 

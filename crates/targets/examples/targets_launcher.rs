@@ -88,6 +88,7 @@ async fn supervise(directory: &Path) -> Outcome {
         }),
         sessions_memory_mb: Some(8),
         cache_memory_mb: Some(8),
+        has_bucket: false,
         operator_token: Live::fixed(Token::new(TOKEN.to_owned())),
         rotation: Rotation { bytes_max: 1024 * 1024, keep: 1 },
     };

@@ -6,6 +6,7 @@ use anyhow::Context;
 use flotilla_core::id::InstanceName;
 use flotilla_core::slot::SlotName;
 use flotilla_host::lock::lock_holder;
+use flotilla_host::media::MOUNT_LOCK;
 use flotilla_targets::local::layout::{GATEWAY_LOCK, slot_lock};
 use flotilla_targets::local::services;
 use nix::sys::signal::Signal;
@@ -30,6 +31,10 @@ pub enum Part {
     Gateway(u16),
     /// The object cache.
     Cache,
+    /// The store of media.
+    Bucket,
+    /// What keeps the media mounted on the instance with this number.
+    Mount(u16),
     /// The agent of the instance with this number.
     Agent(u16),
     /// What keeps a slot's processes.
@@ -107,6 +112,10 @@ impl Fleet {
                 layout.instance(&InstanceName::numbered(number)).join(GATEWAY_LOCK)
             }
             Part::Cache => layout.lock(services::CACHE),
+            Part::Bucket => layout.lock(services::BUCKET),
+            Part::Mount(number) => {
+                layout.instance_media(&InstanceName::numbered(number)).join(MOUNT_LOCK)
+            }
             Part::Agent(number) => {
                 layout.lock(&services::agent_name(&InstanceName::numbered(number)))
             }

@@ -7,7 +7,7 @@ mount --bind "$debian" "$debian"
 mount -t proc proc "$debian/proc"
 mount -t sysfs -o ro sysfs "$debian/sys"
 mount -t tmpfs -o mode=0755,nosuid tmpfs "$debian/dev"
-for name in null zero full random urandom tty; do
+for name in null zero full random urandom tty fuse; do
 	touch "$debian/dev/$name"
 	mount --bind "/dev/$name" "$debian/dev/$name"
 done

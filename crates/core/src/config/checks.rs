@@ -1,7 +1,7 @@
 //! Rules between keys, which a key alone cannot check.
 
 use super::keys::Config;
-use super::kind::DatabaseTls;
+use super::kind::{DatabaseTls, MediaStore};
 use super::source::Source;
 
 /// Database connections that are kept free for flotilla itself: the workshop, upgrades, cron and an
@@ -34,6 +34,11 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check { keys: &["database.url", "database.tls"], problem: tls_has_an_address },
     Check { keys: &["database.tls", "database.tls_ca"], problem: certificates_are_checked },
+    Check {
+        keys: &["media.store", "media.bucket", "media.endpoint", "media.access_key_id"],
+        problem: bucket_is_whole,
+    },
+    Check { keys: &["media.access_key_id", "media.secret_access_key"], problem: key_is_a_pair },
     Check { keys: &["foreman.listen", "balancer.listen"], problem: addresses_differ },
     Check { keys: &["site.source", "site.source_sha256"], problem: checksum_has_a_zip },
 ];
@@ -109,6 +114,32 @@ fn tls_has_an_address(config: &Config) -> Option<String> {
 fn certificates_are_checked(config: &Config) -> Option<String> {
     (config.database.tls_ca.is_some() && config.database.tls != DatabaseTls::Verify).then(|| {
         "`database.tls_ca` is used only with `database.tls = \"verify\"`; set that, or remove it"
+            .to_owned()
+    })
+}
+
+fn bucket_is_whole(config: &Config) -> Option<String> {
+    let media = &config.media;
+    if media.store == MediaStore::Directory && media.bucket.is_some() {
+        return Some(
+            "`media.bucket` is used only with `media.store = \"bucket\"`; set that, or remove it"
+                .to_owned(),
+        );
+    }
+    (media.bucket.is_none() && (media.endpoint.is_some() || media.access_key_id.is_some())).then(
+        || {
+            "`media.endpoint` and `media.access_key_id` are for a bucket of your own; name it with \
+             `media.bucket`, or remove them: the store that flotilla runs needs neither"
+                .to_owned()
+        },
+    )
+}
+
+fn key_is_a_pair(config: &Config) -> Option<String> {
+    let media = &config.media;
+    (media.access_key_id.is_some() != media.secret_access_key.is_some()).then(|| {
+        "`media.access_key_id` and `media.secret_access_key` belong together; set both, or neither \
+         to use the environment, the profile or the machine's role"
             .to_owned()
     })
 }

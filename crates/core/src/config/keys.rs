@@ -11,16 +11,19 @@ use super::cidr::Cidr;
 use super::constants::ConstantTable;
 use super::database_url::DatabaseUrl;
 use super::declare::{Key, Section, configuration};
-use super::kind::{DatabaseTls, Kind, List, LogLevel, ObjectCache, Switch, TargetKind, one_of};
+use super::kind::{
+    DatabaseTls, Kind, List, LogLevel, MediaStore, ObjectCache, Switch, TargetKind, one_of,
+};
 use super::number::{Ratio, Size, mebibytes, millis, seconds, whole};
 use super::source::Source;
 use super::text::{
-    Maybe, absolute_path, branch, email, locale, node_address, parsed, path, request_path, secret,
-    sha256, socket_address, system_user, table_prefix, timezone, title, web_address,
-    wordpress_user,
+    Maybe, absolute_path, branch, bucket_name, email, key_id, locale, node_address, object_prefix,
+    parsed, path, region, request_path, secret, secret_key, sha256, socket_address, system_user,
+    table_prefix, timezone, title, web_address, wordpress_user,
 };
 use crate::constants::Constants;
 use crate::deploy::HoldMode;
+use crate::id::Token;
 
 /// An hour and a day in milliseconds.
 const HOUR: u64 = 3_600_000;
@@ -173,6 +176,36 @@ configuration! {
         /// How much memory it has, apart from that of sessions. When it is full, what was not used
         /// for longest makes room.
         memory: Size = Size::from_mebibytes(64) => mebibytes(8, 65536), example r#""512MiB""#;
+    }
+
+    /// Media: the uploads of editors and plugins, which all instances share at once.
+    media: Media {
+        /// What keeps them: `bucket` is a store with S3's interface, `directory` one directory on the
+        /// disk of this machine. The latter is for a fleet on one machine that has no FUSE, such as
+        /// some containers; what is in the one is not in the other (`flotilla media import`).
+        store: MediaStore = MediaStore::Bucket => one_of::<MediaStore>(), example r#""directory""#;
+        /// The bucket of your own. Empty means that flotilla runs a store itself, on this machine.
+        bucket: Option<String> = None => Maybe(bucket_name()), example r#""shop-media""#;
+        /// The address of the server that has the bucket. Empty means AWS.
+        endpoint: Option<String> = None => Maybe(web_address()),
+            example r#""https://s3.example""#;
+        /// The region of the bucket.
+        region: String = "us-east-1".to_owned() => region(), example r#""eu-central-1""#;
+        /// What the names of all objects begin with, so that a bucket can hold more than one site.
+        prefix: String = "uploads/".to_owned() => object_prefix(), example r#""shop/uploads/""#;
+        /// The name of the key that opens the bucket. Empty means the usual ways of AWS: the
+        /// environment, the profile, the machine's role.
+        access_key_id: Option<String> = None => Maybe(key_id()),
+            example r#""AKIAIOSFODNN7EXAMPLE""#;
+        /// The key itself.
+        secret_access_key: Option<Token> = None => Maybe(secret_key()),
+            example r#""wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY""#;
+        /// How much of its disk each instance may use for what it has read from the bucket.
+        cache_size: Size = Size::from_mebibytes(1024) => mebibytes(16, 1 << 20),
+            example r#""10GiB""#;
+        /// For how long an instance may trust what it knows of a file without asking: its name, its
+        /// size, that it is still there. Whoever opens a file gets its newest content in any case.
+        staleness: Duration = Duration::from_secs(1) => millis(0, 60_000), example r#""5s""#;
     }
 
     /// The foreman, which keeps the repository and carries out deploys.

@@ -219,6 +219,20 @@ impl Words for ObjectCache {
     ];
 }
 
+/// What keeps media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MediaStore {
+    /// A bucket, mounted on every machine.
+    Bucket,
+    /// A directory of the one machine.
+    Directory,
+}
+
+impl Words for MediaStore {
+    const ALL: &'static [(Self, &'static str)] =
+        &[(Self::Bucket, "bucket"), (Self::Directory, "directory")];
+}
+
 /// How the connection to a database of one's own is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DatabaseTls {

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use toml::de::DeValue;
 
 use super::kind::{Kind, toml_text, wrong_type};
+use crate::id::Token;
 
 const TEXT_BYTES_MAX: usize = 4096;
 
@@ -224,6 +225,53 @@ pub(super) fn node_address() -> Plain {
         require(is_host(host), "its host is neither a name nor an IP address")
     };
     Plain { what: "a server, such as `\"10.0.0.5:11211\"`", check }
+}
+
+pub(super) fn bucket_name() -> Plain {
+    let check = |text: &str| {
+        let is_allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-');
+        require(
+            text.bytes().all(is_allowed),
+            "it has characters other than a-z, 0-9, `.` and `-`",
+        )?;
+        require((3..=63).contains(&text.len()), "it has not 3 to 63 characters")?;
+        require(
+            !text.starts_with(['.', '-']) && !text.ends_with(['.', '-']),
+            "a letter or digit must stand at both ends",
+        )
+    };
+    Plain { what: "the name of a bucket, such as `\"shop-media\"`", check }
+}
+
+pub(super) fn region() -> Plain {
+    Plain { what: "a region, such as `\"eu-central-1\"`", check: |text| only(text, 64, "-_") }
+}
+
+pub(super) fn object_prefix() -> Plain {
+    let check = |text: &str| {
+        if text.is_empty() {
+            return Ok(());
+        }
+        only(text, 200, "/._-")?;
+        require(text.ends_with('/'), "it does not end with `/`")?;
+        let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
+        let inner = text.strip_suffix('/').unwrap_or(text);
+        require(inner.split('/').all(is_part), "a part of it is empty, `.` or `..`")
+    };
+    Plain { what: "`\"\"` or the beginning of names, such as `\"shop/uploads/\"`", check }
+}
+
+pub(super) fn key_id() -> Plain {
+    Plain { what: "the name of a key", check: |text| only(text, 128, "-_") }
+}
+
+pub(super) fn secret_key() -> Text<Token> {
+    let parse = |text: &str| {
+        require(text.len() <= 256, "it has more than 256 characters")?;
+        Ok(Token::new(text.to_owned()))
+    };
+    let reveal = |token: &Token| token.reveal().to_owned();
+    Text { what: "a secret key", parse, reveal, redact: |_token| "***".to_owned() }
 }
 
 pub(super) fn socket_address() -> Text<SocketAddr> {

@@ -1,9 +1,11 @@
 //! `flotilla up`: starts the fleet and comes back when it serves.
 
+use std::fs::OpenOptions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use flotilla_core::api::{SiteState, Status};
+use flotilla_core::config::MediaStore;
 use flotilla_core::error::{ErrorKind, Failure};
 use flotilla_core::fleet::Member;
 use flotilla_host::files::{Access, read_json, write_atomic};
@@ -20,6 +22,7 @@ use crate::printer::{Printer, Progress, duration};
 use crate::site::Site;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+const FUSE: &str = "/dev/fuse";
 const FRONT_PAGE_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(crate) async fn run(
@@ -37,6 +40,7 @@ pub(crate) async fn run(
     }
     site.layout.make()?;
     check_address(&site)?;
+    check_fuse(&site)?;
     site.secrets()?;
     check_database(&site, printer).await?;
     let is_changed = keep_configuration(&site)?;
@@ -93,6 +97,21 @@ fn check_address(site: &Site) -> Result<(), Failure> {
     TcpListener::bind(address).map(drop).map_err(|error| {
         configuration(format!("cannot serve visitors on `{address}`: {error}")).with_hint(
             "set `balancer.listen` in flotilla.toml to another address; port 0 takes a free one",
+        )
+    })
+}
+
+/// Refuses media in a bucket where the kernel lets nobody mount one.
+fn check_fuse(site: &Site) -> Result<(), Failure> {
+    if site.config.media.store == MediaStore::Directory {
+        return Ok(());
+    }
+    let device = OpenOptions::new().read(true).write(true).open(FUSE);
+    device.map(drop).map_err(|error| {
+        configuration(format!("media cannot be mounted: `{FUSE}`: {error}")).with_hint(
+            "load the kernel's module with `modprobe fuse`; give a container the device \
+             (`--device /dev/fuse`); or set `media.store = \"directory\"` in flotilla.toml, which \
+             keeps media on this machine's disk without a bucket",
         )
     })
 }

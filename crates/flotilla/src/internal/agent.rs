@@ -10,7 +10,7 @@ use flotilla_core::slot::{SlotName, Slots};
 use flotilla_targets::local::ports::{Book, slot_role};
 
 use super::{run_with_tasks, start_log};
-use crate::local::{find_program, php_fpm, php_identity};
+use crate::local::{find_program, media, php_fpm, php_identity};
 use crate::site::Site;
 
 pub(crate) async fn run(data_dir: &Path, instance: InstanceName) -> anyhow::Result<()> {
@@ -30,7 +30,7 @@ pub(crate) async fn run(data_dir: &Path, instance: InstanceName) -> anyhow::Resu
         ports: Slots { blue: port(SlotName::Blue)?, green: port(SlotName::Green)? },
         // The balancer, and the foreman's smoke requests.
         trusted: vec!["127.0.0.1".to_owned()],
-        media: site.layout.media(),
+        media: media(&site, &format!("{instance}-media"), site.layout.instance_media(&instance))?,
         own_program: std::env::current_exe()?,
         nginx: find_program("nginx")?,
         php_fpm: php_fpm(&site.config)?,

@@ -9,10 +9,10 @@ use flotilla_foreman::secrets::Secrets;
 use flotilla_foreman::service::Options;
 use flotilla_foreman::source::Source;
 use flotilla_foreman::{cron, imported, provision, settings, workshop};
-use flotilla_targets::local::ports::{BALANCER_CONTROL, Book, CACHE, SESSIONS};
+use flotilla_targets::local::ports::{BALANCER_CONTROL, BUCKET, Book, CACHE, SESSIONS};
 
 use super::{run_with_tasks, start_log};
-use crate::local::{account_changer, database_login, php_identity, place};
+use crate::local::{account_changer, database_login, has_own_bucket, php_identity, place};
 use crate::site::Site;
 
 pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
@@ -39,6 +39,7 @@ fn options(site: &Site) -> anyhow::Result<Options> {
             ObjectCache::Off => Vec::new(),
             ObjectCache::Auto | ObjectCache::On => vec![loopback(CACHE)?],
         },
+        bucket: has_own_bucket(config).then(|| loopback(BUCKET)).transpose()?,
     };
     let directory = layout.foreman();
     let mut constants = imported::read(&directory)?;

@@ -10,7 +10,7 @@ use flotilla_targets::local::packages::Machine;
 use flotilla_targets::local::supervisor::{EmbeddedDatabase, Options, run as supervise};
 
 use super::{run_with_tasks, start_log};
-use crate::local::{connections_max, database_account};
+use crate::local::{connections_max, database_account, has_own_bucket};
 use crate::site::Site;
 
 pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
@@ -35,6 +35,7 @@ pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
             }),
             cache_memory_mb: (site.config.cache.object != ObjectCache::Off)
                 .then(|| u32::try_from(site.config.cache.memory.mebibytes()).unwrap_or(u32::MAX)),
+            has_bucket: has_own_bucket(&site.config),
             operator_token: live(&site, &secrets, |secrets| secrets.operator_token.clone()),
             rotation: Rotation {
                 bytes_max: site.config.log.rotate_size.bytes(),

@@ -34,6 +34,7 @@ fn without_a_command_it_shows_them_all() {
       config    Prints the configuration in force, without secrets
       audit     Tells which plugin or theme writes what where, what becomes of it, and what to do
       db        Opens, dumps and restores the site's database
+      media     Brings uploads into the bucket, and looks whether all of them are there
       secrets   Lists, shows and replaces the site's secrets
       packages  Lists the Debian packages that are missing
       help      Print this message or the help of the given subcommand(s)

@@ -89,12 +89,18 @@ impl Vault {
     /// # Errors
     /// A file cannot be read or written, or the key does not fit.
     pub fn load_or_make(&self) -> Result<Secrets, SecretsError> {
-        if let Some(secrets) = self.load()? {
+        if let Some(mut secrets) = self.load()? {
+            if secrets.complete()? {
+                self.store(&secrets)?;
+            }
             return Ok(secrets);
         }
         let found: Option<Secrets> = read_json(&self.plain)?;
         let secrets = match found {
-            Some(secrets) => secrets,
+            Some(mut secrets) => {
+                secrets.complete()?;
+                secrets
+            }
             None => Secrets::make()?,
         };
         self.make_key()?;
@@ -276,13 +282,15 @@ mod tests {
         // As the version wrote it that kept them in clear.
         text.as_object_mut()
             .unwrap()
-            .retain(|key, _| !["pending", "rotated_at"].contains(&key.as_str()));
+            .retain(|key, _| !["pending", "rotated_at", "bucket_key"].contains(&key.as_str()));
         write_json(&vault.plain, &text, Access::Private).unwrap();
-        assert_eq!(vault.load_or_make().unwrap(), old);
+        let moved = vault.load_or_make().unwrap();
+        assert!(!moved.bucket_key.reveal().is_empty(), "what it did not have is made");
+        assert_eq!(Secrets { bucket_key: old.bucket_key.clone(), ..moved.clone() }, old);
         assert!(!vault.plain.exists());
 
         write_json(&vault.plain, &text, Access::Private).unwrap();
-        assert_eq!(vault.load().unwrap(), Some(old));
+        assert_eq!(vault.load().unwrap(), Some(moved));
         assert!(!vault.plain.exists(), "the file in clear must not stay");
     }
 

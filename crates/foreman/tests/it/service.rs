@@ -24,6 +24,7 @@ use flotilla_foreman::secrets::{Secrets, Vault};
 use flotilla_foreman::service::{Options, run};
 use flotilla_foreman::settings::{DatabaseLogin, Place, Stores, slot_settings};
 use flotilla_foreman::{cron, provision, workshop};
+use flotilla_host::media::Media;
 use flotilla_host::tasks::Tasks;
 use reqwest::StatusCode;
 use serde::Serialize;
@@ -143,7 +144,7 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
     let own = directory.join("foreman");
     let place = workshop::Place {
         directory: own.join("workshop"),
-        media: directory.join("media"),
+        media: Media::Directory(directory.join("media")),
         php: "/usr/bin/php".into(),
         php_user: None,
     };

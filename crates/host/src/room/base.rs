@@ -12,7 +12,7 @@ use super::RoomError;
 use crate::lock::lock_holder;
 
 /// How long a unit that was just started may take to mount, at most.
-const WAITS_MAX: u32 = 150;
+const WAITS_MAX: u32 = 400;
 const WAIT: Duration = Duration::from_millis(20);
 
 /// A unit that has mounted something in a mount namespace of its own.
@@ -41,6 +41,17 @@ impl Base {
         enter().map_err(|error| self.error(error.to_string()))
     }
 
+    /// Whether a process sees a mount at a path that is not the one that the unit has now.
+    pub(crate) fn is_lost_to(&self, pid: i32, path: &Path) -> bool {
+        let Ok(Ok(unit)) = self.look() else { return false };
+        let device = |pid: i32, path: &Path| {
+            let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?;
+            mounts.lines().rev().find_map(|line| device_at(line, path))
+        };
+        let (own, seen) = (device(unit, &self.mount_point), device(pid, path));
+        own.is_some() && seen.is_some() && own != seen
+    }
+
     /// Waits until the unit has mounted and returns its process.
     fn mounter(&self) -> Result<i32, RoomError> {
         let mut seen = String::new();
@@ -62,7 +73,7 @@ impl Base {
             return Ok(Err("the unit has no mounts of its own"));
         }
         let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
-        let is_mounted = mounts.lines().any(|line| is_mount_of(line, &self.mount_point));
+        let is_mounted = mounts.lines().any(|line| device_at(line, &self.mount_point).is_some());
         Ok(if is_mounted { Ok(pid) } else { Err("the unit has not mounted it") })
     }
 
@@ -77,11 +88,13 @@ fn is_own(name: &str, pid: i32) -> io::Result<bool> {
     Ok(fs::read_link(format!("/proc/{pid}/ns/{name}"))? == own)
 }
 
-/// Returns whether a line of `/proc/PID/mountinfo` is about a path; blanks in it are written `\040`.
-fn is_mount_of(line: &str, path: &Path) -> bool {
-    let Some(there) = line.split(' ').nth(4) else { return false };
+/// Returns the device of a line of `/proc/PID/mountinfo`, as `major:minor`, when it is about a path;
+/// blanks in it are written `\040`.
+fn device_at(line: &str, path: &Path) -> Option<String> {
+    let mut fields = line.split(' ').skip(2);
+    let (device, there) = (fields.next()?, fields.nth(1)?);
     let there = there.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n");
-    Path::new(&there.replace("\\134", "\\")) == path
+    (Path::new(&there.replace("\\134", "\\")) == path).then(|| device.to_owned())
 }
 
 #[cfg(test)]
@@ -91,8 +104,8 @@ mod tests {
     #[test]
     fn a_mount_is_known_by_its_path() {
         let line = r"36 35 98:0 / /a\040b/media rw,noatime - fuse.flotilla flotilla-media rw";
-        assert!(is_mount_of(line, Path::new("/a b/media")));
-        assert!(!is_mount_of(line, Path::new("/a b")));
-        assert!(!is_mount_of("", Path::new("/")));
+        assert_eq!(device_at(line, Path::new("/a b/media")).as_deref(), Some("98:0"));
+        assert_eq!(device_at(line, Path::new("/a b")), None);
+        assert_eq!(device_at("", Path::new("/")), None);
     }
 }

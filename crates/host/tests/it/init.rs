@@ -19,6 +19,7 @@ fn program(name: &str, script: &str) -> Program {
         program: "/bin/sh".into(),
         args: vec!["-c".to_owned(), script.to_owned()],
         stop_signal: Signal::SIGTERM as i32,
+        reload_signal: None,
         user: None,
     }
 }

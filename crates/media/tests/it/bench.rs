@@ -91,6 +91,7 @@ impl Instance {
                 .into_iter()
                 .chain([options_file.display().to_string()])
                 .collect(),
+            options_file,
         };
         let keeper_file = directory.join("keeper.json");
         fs::write(&keeper_file, serde_json::to_vec(&keeper).unwrap()).unwrap();

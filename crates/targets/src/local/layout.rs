@@ -13,6 +13,8 @@ use flotilla_host::files::{Access, FileError, is_aside_of, write_atomic};
 pub const SLOT_LOCK: &str = "slot.lock";
 /// The lock of an instance's session gateway, below `<instance>/`; the agent takes it.
 pub const GATEWAY_LOCK: &str = "sessions/sessions.lock";
+/// Where a machine's mount of the media is, below `<instance>/` and the foreman's directory.
+pub const MEDIA_MOUNT: &str = "media";
 /// The agent's own token, in the directory of its instance; the agent writes it.
 pub const TOKEN: &str = "token";
 /// The token that lets an agent join once, in the directory of its instance.
@@ -20,8 +22,8 @@ pub const JOIN_TOKEN: &str = "join-token";
 
 const MARKER: &str = ".flotilla";
 const MARKER_TEXT: &[u8] = b"This directory belongs to a fleet of flotilla.\n";
-const DIRECTORIES: [&str; 8] =
-    ["run", "log", "database", "sessions", "foreman", "balancer", "instances", "media"];
+const DIRECTORIES: [&str; 9] =
+    ["run", "log", "database", "sessions", "foreman", "balancer", "instances", "bucket", "media"];
 const FILES: [&str; 7] = [
     "secrets.sealed",
     "secrets.key",
@@ -211,10 +213,28 @@ impl Layout {
         self.data_dir.join("balancer")
     }
 
-    /// Uploaded media, shared by all instances.
+    /// The store of media with S3's interface.
+    #[must_use]
+    pub fn bucket(&self) -> PathBuf {
+        self.data_dir.join("bucket")
+    }
+
+    /// Media where they are kept without a bucket.
     #[must_use]
     pub fn media(&self) -> PathBuf {
         self.data_dir.join("media")
+    }
+
+    /// The foreman's mount of the media.
+    #[must_use]
+    pub fn foreman_media(&self) -> PathBuf {
+        self.foreman().join(MEDIA_MOUNT)
+    }
+
+    /// An instance's mount of the media.
+    #[must_use]
+    pub fn instance_media(&self, name: &InstanceName) -> PathBuf {
+        self.instance(name).join(MEDIA_MOUNT)
     }
 
     /// The directory of all instances.

@@ -22,6 +22,8 @@ pub const DATABASE: &str = "database";
 pub const SESSIONS: [&str; 2] = ["sessions-1", "sessions-2"];
 /// The object cache's port.
 pub const CACHE: &str = "cache";
+/// The port of the store of media.
+pub const BUCKET: &str = "bucket";
 /// The foreman's port.
 pub const FOREMAN: &str = "foreman";
 /// The port on which the foreman speaks to the balancer.

@@ -21,6 +21,8 @@ pub const DATABASE_INSTALLATION: &str = "database-installation";
 pub const SESSIONS: [&str; 2] = ["sessions-1", "sessions-2"];
 /// The object cache's name.
 pub const CACHE: &str = "cache";
+/// The name of the store of media.
+pub const BUCKET: &str = "bucket";
 /// The foreman's name.
 pub const FOREMAN: &str = "foreman";
 /// The balancer's name.
@@ -84,6 +86,12 @@ impl Services {
     #[must_use]
     pub fn supervisor(&self) -> Unit {
         self.internal(SUPERVISOR, "supervise", None)
+    }
+
+    /// The store of media.
+    #[must_use]
+    pub fn bucket(&self) -> Unit {
+        self.internal(BUCKET, "bucket", None)
     }
 
     /// The foreman.

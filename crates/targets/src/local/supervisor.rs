@@ -38,7 +38,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const ACCOUNT_TRIES: u32 = 10;
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-const STORES: [&str; 4] = [ports::DATABASE, ports::SESSIONS[0], ports::SESSIONS[1], ports::CACHE];
+const STORES: [&str; 5] =
+    [ports::DATABASE, ports::SESSIONS[0], ports::SESSIONS[1], ports::CACHE, ports::BUCKET];
 
 /// What a fleet of this machine is made of.
 #[derive(Debug, Clone)]
@@ -59,6 +60,8 @@ pub struct Options {
     pub sessions_memory_mb: Option<u32>,
     /// Memory for the object cache; `None` when there is none.
     pub cache_memory_mb: Option<u32>,
+    /// Whether media are in a store of the fleet's own.
+    pub has_bucket: bool,
     /// What the foreman knows the operator by.
     pub operator_token: Live<Token>,
     /// When logs are put aside.
@@ -182,8 +185,8 @@ async fn supervise(
     }
 }
 
-/// Starts database, session store and object cache; returns whether any has a new port. It does not
-/// wait for the cache, which nobody needs.
+/// Starts database, session store, object cache and media store; returns whether any has a new port.
+/// It does not wait for the cache, which nobody needs, nor for the media store, which mounts wait for.
 async fn start_stores(
     options: &Options,
     services: &Services,
@@ -206,6 +209,10 @@ async fn start_stores(
         let cache_port = port(ports::CACHE, services::CACHE)?;
         let cache = Memcached::find(&options.machine, services::CACHE, cache_port, memory_mb)?;
         keeper.keep(cache.unit(services));
+    }
+    if options.has_bucket {
+        port(ports::BUCKET, services::BUCKET)?;
+        keeper.keep(services.bucket());
     }
     if let Some(embedded) = &options.database {
         let database_options = DatabaseOptions {

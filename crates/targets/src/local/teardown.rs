@@ -9,17 +9,18 @@ use std::time::Duration;
 use flotilla_core::id::InstanceName;
 use flotilla_core::slot::SlotName;
 use flotilla_host::lock::lock_holder;
+use flotilla_host::media::MOUNT_LOCK;
 use flotilla_host::session::is_alive;
 use flotilla_host::unit::{UnitError, stop_holder};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::task::JoinSet;
 
-use super::layout::{GATEWAY_LOCK, Layout, LayoutError, slot_lock};
+use super::layout::{GATEWAY_LOCK, Layout, LayoutError, MEDIA_MOUNT, slot_lock};
 use super::ports::slot_role;
 use super::services::{
-    BALANCER, CACHE, DATABASE, DATABASE_INSTALLATION, FOREMAN, SESSIONS, SUPERVISOR, agent_name,
-    instance_of_agent, stop_timeout,
+    BALANCER, BUCKET, CACHE, DATABASE, DATABASE_INSTALLATION, FOREMAN, SESSIONS, SUPERVISOR,
+    agent_name, instance_of_agent, stop_timeout,
 };
 
 const SLOT_STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -110,15 +111,17 @@ pub async fn destroy(layout: &Layout) -> Result<(), TeardownError> {
     Ok(layout.remove()?)
 }
 
-/// Stops the slots of an instance and its session gateway, which outlive their agent.
+/// Stops the slots of an instance, its session gateway and its mount of the media, which outlive their
+/// agent.
 ///
 /// # Errors
 /// One of them lives on.
 pub async fn stop_slots(instance_dir: &Path) -> Result<(), UnitError> {
     let slots = SlotName::ALL.map(|slot| (format!("slot {slot}"), slot_lock(instance_dir, slot)));
     // Its slots' last requests still write sessions.
-    let gateway = [("session gateway".to_owned(), instance_dir.join(GATEWAY_LOCK))];
-    for parts in [Vec::from(slots), Vec::from(gateway)] {
+    let gateway = ("session gateway".to_owned(), instance_dir.join(GATEWAY_LOCK));
+    let mount = ("media mount".to_owned(), mount_lock(&instance_dir.join(MEDIA_MOUNT)));
+    for parts in [Vec::from(slots), vec![gateway, mount]] {
         for (_, outcome) in stop_all(parts, Data::Kept).await {
             outcome?;
         }
@@ -147,13 +150,13 @@ async fn stop_all(parts: Vec<Part>, data: Data) -> Vec<(String, Result<bool, Uni
 fn timeout_of(name: &str) -> Duration {
     match name {
         _ if name.starts_with("slot ") => SLOT_STOP_TIMEOUT,
-        _ if name.contains('/') => OTHER_STOP_TIMEOUT,
+        _ if name.contains('/') || name.starts_with("media mount") => OTHER_STOP_TIMEOUT,
         _ => stop_timeout(name),
     }
 }
 
 /// Returns all parts that may run, in steps: those of one step can be stopped at once.
-fn order(layout: &Layout) -> [Vec<Part>; 8] {
+fn order(layout: &Layout) -> [Vec<Part>; 9] {
     let service = |name: &str| (name.to_owned(), layout.lock(name));
     [
         vec![service(SUPERVISOR)],
@@ -164,7 +167,9 @@ fn order(layout: &Layout) -> [Vec<Part>; 8] {
         // The foreman may run a workshop, which outlives it.
         vec![service(FOREMAN)],
         others(layout),
-        [&SESSIONS[..], &[CACHE, DATABASE, DATABASE_INSTALLATION]]
+        // What is still being written has to reach the bucket.
+        mounts(layout),
+        [&SESSIONS[..], &[CACHE, DATABASE, DATABASE_INSTALLATION, BUCKET]]
             .concat()
             .into_iter()
             .map(service)
@@ -209,6 +214,18 @@ fn gateways(layout: &Layout) -> Vec<Part> {
     layout.instances_made().iter().map(gateway).collect()
 }
 
+fn mounts(layout: &Layout) -> Vec<Part> {
+    let foreman = ("media mount foreman".to_owned(), mount_lock(&layout.foreman_media()));
+    let instance = |instance: &InstanceName| {
+        (format!("media mount {instance}"), mount_lock(&layout.instance_media(instance)))
+    };
+    std::iter::once(foreman).chain(layout.instances_made().iter().map(instance)).collect()
+}
+
+fn mount_lock(directory: &Path) -> PathBuf {
+    directory.join(MOUNT_LOCK)
+}
+
 /// Finds what the foreman or the balancer run on their own account.
 fn others(layout: &Layout) -> Vec<Part> {
     let mut found = Vec::new();
@@ -217,6 +234,7 @@ fn others(layout: &Layout) -> Vec<Part> {
     }
     found
         .into_iter()
+        .filter(|lock| *lock != mount_lock(&layout.foreman_media()))
         .filter(|lock| !matches!(lock_holder(lock), Ok(None) | Err(_)))
         .map(|lock| {
             let name = lock.strip_prefix(layout.data_dir()).unwrap_or(&lock);

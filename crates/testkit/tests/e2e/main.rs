@@ -15,6 +15,7 @@ mod deploys;
 mod drills;
 mod instances;
 mod life;
+mod media;
 mod operators;
 mod places;
 mod secrets;

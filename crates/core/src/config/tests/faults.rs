@@ -35,7 +35,7 @@ fn an_unknown_section_is_told_with_the_one_that_was_meant() {
     let told = faults(&["[flete]", "[xyzzy]"]);
     insta::assert_snapshot!(told, @"
     flotilla.toml:1: unknown section `[flete]`; did you mean `[fleet]`?
-    flotilla.toml:2: unknown section `[xyzzy]`; there are `[site]`, `[target]`, `[fleet]`, `[wordpress]`, `[php]`, `[database]`, `[secrets]`, `[sessions]`, `[cache]`, `[foreman]`, `[deploy]`, `[cron]`, `[balancer]`, `[log]`
+    flotilla.toml:2: unknown section `[xyzzy]`; there are `[site]`, `[target]`, `[fleet]`, `[wordpress]`, `[php]`, `[database]`, `[secrets]`, `[sessions]`, `[cache]`, `[media]`, `[foreman]`, `[deploy]`, `[cron]`, `[balancer]`, `[log]`
     ");
     let told = faults(&["instances = 3", "xyzzy = 1", "php = 8", "[[deploy]]"]);
     insta::assert_snapshot!(told, @"
@@ -252,6 +252,21 @@ fn sizes_that_contain_each_other_are_compared() {
 fn two_parts_cannot_have_one_port() {
     let told = faults(&["[foreman]", "listen = '0.0.0.0:8080'"]);
     insta::assert_snapshot!(told, @"flotilla.toml:2: `foreman.listen` (0.0.0.0:8080) and `balancer.listen` (127.0.0.1:8080) need two different ports; change one of them");
+}
+
+#[test]
+fn a_bucket_is_whole_or_flotillas_own() {
+    let told = faults(&["[media]", "endpoint = 'https://s3.example'"]);
+    insta::assert_snapshot!(told, @"flotilla.toml:2: `media.endpoint` and `media.access_key_id` are for a bucket of your own; name it with `media.bucket`, or remove them: the store that flotilla runs needs neither");
+    let told = faults(&["[media]", "bucket = 'shop'", "access_key_id = 'AKIA'"]);
+    insta::assert_snapshot!(told, @"flotilla.toml:3: `media.access_key_id` and `media.secret_access_key` belong together; set both, or neither to use the environment, the profile or the machine's role");
+    let told = faults(&["[media]", "store = 'directory'", "bucket = 'shop'"]);
+    insta::assert_snapshot!(told, @r#"flotilla.toml:3: `media.bucket` is used only with `media.store = "bucket"`; set that, or remove it"#);
+    let told = faults(&["[media]", "bucket = 'My Shop'", "prefix = '../x'"]);
+    insta::assert_snapshot!(told, @r#"
+    flotilla.toml:2: `media.bucket` must be `""` or the name of a bucket, such as `"shop-media"`: it has characters other than a-z, 0-9, `.` and `-`
+    flotilla.toml:3: `media.prefix` must be `""` or the beginning of names, such as `"shop/uploads/"`: it does not end with `/`
+    "#);
 }
 
 #[test]
