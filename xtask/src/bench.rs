@@ -13,6 +13,7 @@ mod deploy;
 mod fleet;
 mod http;
 mod machine;
+mod media;
 mod page;
 mod peer;
 mod probe;
@@ -66,6 +67,10 @@ enum What {
     /// A commit of ten files to fleets of several sizes, against Ansible
     Deploy,
     /// What is not on an instance: PHP's sessions, against memcached and nutcracker
+    Sessions,
+    /// Uploads in the mounted bucket, against a local directory and s3fs
+    Media,
+    /// What is not on an instance: sessions and media
     State,
     /// One after the other
     All,
@@ -73,7 +78,8 @@ enum What {
 
 impl What {
     fn has(self, other: Self) -> bool {
-        self == Self::All || self == other
+        let is_part = self == Self::State && matches!(other, Self::Sessions | Self::Media);
+        self == Self::All || self == other || is_part
     }
 }
 
@@ -85,10 +91,12 @@ fn directory() -> PathBuf {
 /// Measures it.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let has_ansible = arguments.what.has(What::Deploy) && !arguments.without_ansible;
-    let has_state = arguments.what.has(What::State);
-    machine::require(has_ansible, has_state, arguments.install)?;
+    let (has_sessions, has_media) =
+        (arguments.what.has(What::Sessions), arguments.what.has(What::Media));
+    let peers = machine::Peers { has_ansible, has_sessions, has_media };
+    machine::require(peers, arguments.install)?;
     std::fs::create_dir_all(directory()).context("cannot make the directory of the benchmarks")?;
-    if arguments.what == What::State {
+    if arguments.what == What::Sessions {
         println!("{}\n", machine::describe());
         return sessions::run(arguments.rounds);
     }
@@ -109,8 +117,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.what.has(What::Deploy) {
         deploy::run(&program, arguments.rounds, &arguments.instances, has_ansible)?;
     }
-    if has_state {
+    if has_sessions {
         sessions::run(arguments.rounds)?;
+    }
+    if has_media {
+        media::run(&program, arguments.rounds)?;
     }
     Ok(())
 }

@@ -152,14 +152,32 @@ impl Fleet {
         port.with_context(|| format!("`{role}` has no port"))
     }
 
+    /// A secret, by its name.
+    pub(crate) fn secret(&self, name: &str) -> anyhow::Result<String> {
+        Ok(self.flotilla(&["secrets", "show", name]).output()?.trim().to_owned())
+    }
+
+    /// The directory of media where there is no bucket.
+    pub(crate) fn media(&self) -> PathBuf {
+        self.data().join("media")
+    }
+
+    /// Stops it and keeps its data.
+    pub(crate) fn stop(&self) -> anyhow::Result<()> {
+        self.flotilla(&["down"]).output().map(drop)
+    }
+
+    /// Starts it again.
+    pub(crate) fn resume(&self) -> anyhow::Result<()> {
+        self.flotilla(&["up"]).minutes(UP_MINUTES).output().map(drop)
+    }
+
     /// How many statements the database was sent since it began, this one included.
     pub(crate) fn questions(&self) -> anyhow::Result<u64> {
-        let secrets = self.read("secrets.json")?;
-        let password = secrets.get("database_password").and_then(Value::as_str);
         let text = Program::new("mariadb")
             .args(["--host=127.0.0.1", "--user=wordpress", "--skip-column-names", "--batch"])
             .arg(format!("--port={}", self.port("database")?))
-            .env("MYSQL_PWD", password.context("the database has no password")?)
+            .env("MYSQL_PWD", self.secret("database_password")?)
             .args(["--execute", "SHOW GLOBAL STATUS LIKE 'Questions'"])
             .output()?;
         let count = text.split_whitespace().nth(1).and_then(|count| count.parse::<u64>().ok());

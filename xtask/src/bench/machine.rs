@@ -13,14 +13,26 @@ const ANSIBLE: [(&str, &str); 3] = [
     ("/usr/sbin/sshd", "openssh-server"),
     ("/usr/bin/ssh", "openssh-client"),
 ];
-const STATE: [(&str, &str); 2] =
+const SESSIONS: [(&str, &str); 2] =
     [("/usr/sbin/nutcracker", "nutcracker"), ("/usr/bin/memcached", "memcached")];
+const MEDIA: [(&str, &str); 1] = [("/usr/bin/s3fs", "s3fs")];
+
+/// Whom flotilla is compared with.
+#[derive(Clone, Copy)]
+pub(crate) struct Peers {
+    pub(crate) has_ansible: bool,
+    pub(crate) has_sessions: bool,
+    pub(crate) has_media: bool,
+}
 
 /// Makes sure that everything is there.
-pub(crate) fn require(has_ansible: bool, has_state: bool, installs: bool) -> anyhow::Result<()> {
+pub(crate) fn require(peers: Peers, installs: bool) -> anyhow::Result<()> {
+    let Peers { has_ansible, has_sessions, has_media } = peers;
     let mut missing: Vec<&str> = Vec::new();
     let ansible = ANSIBLE.iter().filter(|_| has_ansible);
-    for (program, package) in ansible.chain(STATE.iter().filter(|_| has_state)) {
+    let sessions = SESSIONS.iter().filter(|_| has_sessions);
+    let media = MEDIA.iter().filter(|_| has_media);
+    for (program, package) in ansible.chain(sessions).chain(media) {
         if !Path::new(program).exists() {
             missing.push(package);
         }
