@@ -30,7 +30,8 @@ impl Volume {
     pub(crate) fn read_local(&self, node: &Node, offset: u64, length: u64) -> Option<Vec<u8>> {
         if let Some(staged) = node.staged() {
             let view = staged.view();
-            return (view.base_size() == 0).then(|| view.read(offset, length).ok())?;
+            let data = (view.base_size() == 0).then(|| view.read(offset, length).ok())?;
+            return data.filter(|_| staged.view().form == view.form);
         }
         let source = Self::source(node)?;
         if source.version.size <= offset {
@@ -53,7 +54,8 @@ impl Volume {
             };
             let view = staged.view();
             let data = self.read_staged(node, &view, offset, length).await?;
-            // While it was read, the tail may have been stored and so have become a part of the base.
+            // While it was read, the tail may have been stored, so that it is a part of the base now
+            // and may be gone from the disk.
             if staged.view().form == view.form {
                 return Ok(data);
             }
@@ -99,7 +101,7 @@ impl Volume {
         };
         if !matches!(change, Change::Append(..)) {
             match staged.progress().form {
-                Form::Whole => {}
+                Form::Whole(_) => {}
                 Form::Tail(base) if base.as_ref().is_none_or(|base| base.size == 0) => {
                     staged.become_whole();
                 }
@@ -166,7 +168,7 @@ impl Volume {
         staged: &Arc<Staged>,
     ) -> Result<(), Fault> {
         let base = match staged.progress().form {
-            Form::Whole => return Ok(()),
+            Form::Whole(_) => return Ok(()),
             Form::Tail(base) => base.filter(|base| base.size > 0),
         };
         let Some(base) = base else {
