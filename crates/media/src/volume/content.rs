@@ -104,6 +104,9 @@ impl Volume {
                 Form::Whole(_) => {}
                 Form::Tail(base) if base.as_ref().is_none_or(|base| base.size == 0) => {
                     staged.become_whole();
+                    if let Err(fault) = self.note(node, &staged) {
+                        return Some(Err(fault));
+                    }
                 }
                 Form::Tail(_) => return None,
             }
@@ -125,6 +128,7 @@ impl Volume {
             Change::Length(0) => {
                 let _content = node.content.write().await;
                 staged.clear().map_err(local("empty a file"))?;
+                self.note(node, &staged)?;
                 self.apply(node, &staged, change)
             }
             _ => {
@@ -173,7 +177,7 @@ impl Volume {
         };
         let Some(base) = base else {
             staged.become_whole();
-            return Ok(());
+            return self.note(node, staged);
         };
         let path = node.path().ok_or_else(stale)?;
         let size = base.size;

@@ -123,10 +123,8 @@ impl Volume {
         let _content = node.content.read().await;
         let staged = self.stage(node, true)?;
         staged.clear().map_err(local("empty a file"))?;
-        if staged.change(super::now()) {
-            self.note(node, &staged)?;
-        }
-        Ok(())
+        staged.change(super::now());
+        self.note(node, &staged)
     }
 
     /// Returns the local file for changes, and makes it when there is none: a tail of what is stored,

@@ -125,6 +125,23 @@ fn a_line_that_was_stored_right_before_the_daemon_was_killed_is_there_once() {
 }
 
 #[test]
+fn a_new_file_that_was_stored_right_before_the_daemon_was_killed_is_there_once() {
+    let pair = Pair::new();
+    let mut photo = File::create(pair.instance.root().join("photo.jpg")).unwrap();
+    photo.write_all(b"pixels").unwrap();
+    std::thread::scope(|scope| {
+        pair.bench.proxy.set(Way::Mute);
+        let closing = scope.spawn(|| drop(photo));
+        let stored = pair.other.root().join("photo.jpg");
+        eventually("the photo", PATIENCE, || fs::read(&stored).ok());
+        pair.instance.kill_daemon();
+        pair.bench.proxy.set(Way::Open);
+        closing.join().unwrap();
+    });
+    pair.assert_both_see("photo.jpg", 0, "pixels");
+}
+
+#[test]
 fn no_line_is_lost_or_doubled_while_answers_are_lost() {
     let bench = Bench::new(Kind::Ours);
     let instances = bench.instances(3);

@@ -98,6 +98,21 @@ fn e2e_no_torn_object_is_ever_seen_while_daemons_are_killed() {
 }
 
 #[test]
+fn emptying_what_was_appended_to_is_not_undone_by_a_kill() {
+    let bench = Bench::new(Kind::Ours);
+    let instance = bench.instance("web-1");
+    let path = instance.root().join("log");
+    fs::write(&path, "old\n").unwrap();
+    let mut log = OpenOptions::new().append(true).open(&path).unwrap();
+    log.write_all(b"more\n").unwrap();
+    log.set_len(0).unwrap();
+    log.write_all(b"new\n").unwrap();
+    instance.kill_daemon();
+    drop(log);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
+}
+
+#[test]
 fn an_instance_that_is_gone_leaves_nothing_half_written() {
     let bench = Bench::new(Kind::Ours);
     let other = bench.instance("web-2");
