@@ -1,24 +1,28 @@
 //! The kernel's questions, answered from a [`Volume`]. What needs no waiting is answered at once;
 //! everything else becomes a task, so that nobody waits for somebody else's transfer.
 
-use std::collections::HashMap;
+mod answer;
+mod listings;
+mod open_file;
+
 use std::ffi::OsStr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use flotilla_host::tasks::Tasks;
 use fuser::{
-    BsdFileFlags, Errno, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs, ReplyWrite,
-    Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::fault::{Fault, stale};
-use crate::nodes::{Kind, Node};
+use crate::nodes::Node;
 use crate::path::{MediaPath, NAME_BYTES_MAX};
-use crate::volume::{Change, Listing, OpenWish, Volume};
+use crate::volume::{Change, OpenWish, Volume};
+use listings::Listings;
+use open_file::{handle, has, is_writer, open_flags};
 
 /// The bit of a request's number that says that it was sent to an earlier daemon before.
 /// <https://docs.kernel.org/filesystems/fuse/fuse.html>
@@ -26,8 +30,6 @@ const RESENT: u64 = 1 << 63;
 /// How much room there seems to be in the bucket, in blocks of 4096 bytes: 4 EiB.
 const BLOCKS: u64 = 1 << 50;
 const BLOCK_BYTES: u32 = 4096;
-/// How many directories may be open at once.
-const LISTINGS_MAX: usize = 10_000;
 
 /// A volume as the kernel sees it.
 #[derive(Debug)]
@@ -35,117 +37,33 @@ pub(crate) struct MediaFilesystem {
     volume: Volume,
     tasks: Tasks,
     runtime: tokio::runtime::Handle,
-    listings: Arc<Mutex<Listings>>,
-}
-
-#[derive(Debug, Default)]
-struct Listings {
-    next: u64,
-    open: HashMap<u64, Arc<Listing>>,
+    listings: Listings,
 }
 
 impl MediaFilesystem {
     /// Makes it; its tasks run on this runtime.
     pub(crate) fn new(volume: Volume, runtime: tokio::runtime::Handle) -> Self {
-        Self { tasks: volume.tasks().clone(), volume, runtime, listings: Arc::default() }
+        Self { tasks: volume.tasks().clone(), volume, runtime, listings: Listings::default() }
     }
 
     fn ttl(&self) -> Duration {
         self.volume.options().staleness
     }
 
-    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let _runtime = self.runtime.enter();
-        self.tasks.spawn(name, task);
-    }
-
-    /// Answers with nothing but whether it went well.
-    fn answer(
-        &self,
-        name: &'static str,
-        reply: ReplyEmpty,
-        work: impl Future<Output = Result<(), Fault>> + Send + 'static,
-    ) {
-        self.spawn(name, async move {
-            match work.await {
-                Ok(()) => reply.ok(),
-                Err(fault) => reply.error(fault.errno()),
-            }
+    /// Answers when what was written to a file is stored.
+    fn store(&self, ino: INodeNo, reply: ReplyEmpty) {
+        let Some((node, reply)) = self.node_for(ino, reply) else { return };
+        if !node.is_dirty() {
+            return reply.ok();
+        }
+        let volume = self.volume.clone();
+        self.answer_empty("media.store", reply, async move {
+            volume.flush(&node).await.map_err(|fault| {
+                // Logged where it failed. Whatever the reason, the file was not stored.
+                let is_full = fault.errno().code() == nix::libc::ENOSPC;
+                Fault::from(if is_full { Errno::ENOSPC } else { Errno::EIO })
+            })
         });
-    }
-
-    /// Answers with a node under its name.
-    fn answer_entry(
-        &self,
-        name: &'static str,
-        reply: ReplyEntry,
-        work: impl Future<Output = Result<Arc<Node>, Fault>> + Send + 'static,
-    ) {
-        let (volume, ttl) = (self.volume.clone(), self.ttl());
-        self.spawn(name, async move {
-            match work.await {
-                Ok(node) => {
-                    volume.nodes().count_lookup(&node);
-                    reply.entry(&ttl, &volume.attributes(&node), Generation(0));
-                }
-                Err(fault) => reply.error(fault.errno()),
-            }
-        });
-    }
-
-    fn answer_change(&self, node: &Arc<Node>, change: &Change<'_>, reply: ReplyWrite) {
-        let written = match change {
-            Change::Write(data, _) | Change::Append(data, ..) => data.len(),
-            Change::Length(_) => 0,
-        };
-        let written = u32::try_from(written).unwrap_or_default();
-        match self.volume.change_local(node, change) {
-            Some(Ok(())) => reply.written(written),
-            Some(Err(fault)) => {
-                self.volume.complain("write", &node.path().unwrap_or_default(), &fault);
-                reply.error(fault.errno());
-            }
-            None => {
-                let (volume, node) = (self.volume.clone(), Arc::clone(node));
-                let owned = OwnedChange::of(change);
-                self.spawn("media.write", async move {
-                    match volume.change(&node, &owned.change()).await {
-                        Ok(()) => reply.written(written),
-                        Err(fault) => {
-                            volume.complain("write", &node.path().unwrap_or_default(), &fault);
-                            reply.error(fault.errno());
-                        }
-                    }
-                });
-            }
-        }
-    }
-}
-
-/// A change whose bytes outlive the kernel's buffer.
-enum OwnedChange {
-    Write(Vec<u8>, u64),
-    Append(Vec<u8>, u64, bool),
-    Length(u64),
-}
-
-impl OwnedChange {
-    fn of(change: &Change<'_>) -> Self {
-        match change {
-            Change::Write(data, offset) => Self::Write(data.to_vec(), *offset),
-            Change::Append(data, offset, is_resent) => {
-                Self::Append(data.to_vec(), *offset, *is_resent)
-            }
-            Change::Length(length) => Self::Length(*length),
-        }
-    }
-
-    fn change(&self) -> Change<'_> {
-        match self {
-            Self::Write(data, offset) => Change::Write(data, *offset),
-            Self::Append(data, offset, is_resent) => Change::Append(data, *offset, *is_resent),
-            Self::Length(length) => Change::Length(*length),
-        }
     }
 }
 
@@ -169,10 +87,8 @@ impl Filesystem for MediaFilesystem {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        match self.volume.node(ino.0) {
-            Ok(node) => reply.attr(&self.ttl(), &self.volume.attributes(&node)),
-            Err(fault) => reply.error(fault.errno()),
-        }
+        let Some((node, reply)) = self.node_for(ino, reply) else { return };
+        reply.attr(&self.ttl(), &self.volume.attributes(&node));
     }
 
     fn setattr(
@@ -200,7 +116,8 @@ impl Filesystem for MediaFilesystem {
             Some(TimeOrNow::Now) if size.is_none() => Some(crate::volume::now()),
             Some(TimeOrNow::Now) | None => None,
         };
-        self.spawn("media.set_attributes", async move {
+        let describing = volume.clone();
+        let work = async move {
             let outcome = async {
                 let node = volume.node(ino.0)?;
                 volume.check_owner(uid, gid)?;
@@ -208,15 +125,12 @@ impl Filesystem for MediaFilesystem {
                     volume.set_length(&node, size, fh.is_some()).await?;
                 }
                 volume.set_attributes(&node, modified, mode).await?;
-                Ok::<_, Fault>(node)
+                Ok(node)
             };
-            match outcome.await {
-                Ok(node) => reply.attr(&ttl, &volume.attributes(&node)),
-                Err(fault) => {
-                    volume.complain("change", &MediaPath::root(), &fault);
-                    reply.error(fault.errno());
-                }
-            }
+            outcome.await.inspect_err(|fault| volume.complain("change", &MediaPath::root(), fault))
+        };
+        self.answer("media.set_attributes", reply, work, move |reply, node: Arc<Node>| {
+            reply.attr(&ttl, &describing.attributes(&node));
         });
     }
 
@@ -263,7 +177,7 @@ impl Filesystem for MediaFilesystem {
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (volume, name) = (self.volume.clone(), name.to_owned());
-        self.answer("media.remove_file", reply, async move {
+        self.answer_empty("media.remove_file", reply, async move {
             let path = volume.entry_path(parent.0, &name)?;
             volume
                 .remove_file(&path)
@@ -274,7 +188,7 @@ impl Filesystem for MediaFilesystem {
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (volume, name) = (self.volume.clone(), name.to_owned());
-        self.answer("media.remove_directory", reply, async move {
+        self.answer_empty("media.remove_directory", reply, async move {
             let path = volume.entry_path(parent.0, &name)?;
             volume
                 .remove_directory(&path)
@@ -322,7 +236,7 @@ impl Filesystem for MediaFilesystem {
             return reply.error(Errno::EINVAL);
         }
         let (volume, name, newname) = (self.volume.clone(), name.to_owned(), newname.to_owned());
-        self.answer("media.rename", reply, async move {
+        self.answer_empty("media.rename", reply, async move {
             let from = volume.entry_path(parent.0, &name)?;
             let to = volume.entry_path(newparent.0, &newname)?;
             volume
@@ -334,23 +248,18 @@ impl Filesystem for MediaFilesystem {
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let volume = self.volume.clone();
-        self.spawn("media.open", async move {
-            let wish =
-                OpenWish { is_writer: is_writer(flags), empties: has(flags, nix::libc::O_TRUNC) };
+        let wish =
+            OpenWish { is_writer: is_writer(flags), empties: has(flags, nix::libc::O_TRUNC) };
+        let work = async move {
             let outcome = async {
                 let node = volume.node(ino.0)?;
                 volume.open_file(&node, wish).await?;
-                Ok::<_, Fault>(node)
+                Ok(node)
             };
-            match outcome.await {
-                Ok(node) => {
-                    reply.opened(handle(wish.is_writer), open_flags(&node, wish.is_writer));
-                }
-                Err(fault) => {
-                    volume.complain("open", &MediaPath::root(), &fault);
-                    reply.error(fault.errno());
-                }
-            }
+            outcome.await.inspect_err(|fault| volume.complain("open", &MediaPath::root(), fault))
+        };
+        self.answer("media.open", reply, work, move |reply, node: Arc<Node>| {
+            reply.opened(handle(wish.is_writer), open_flags(&node, wish.is_writer));
         });
     }
 
@@ -365,30 +274,25 @@ impl Filesystem for MediaFilesystem {
         reply: ReplyCreate,
     ) {
         let (volume, name, ttl) = (self.volume.clone(), name.to_owned(), self.ttl());
-        self.spawn("media.create", async move {
-            let flags = OpenFlags(flags);
-            let outcome = async {
-                let path = volume.entry_path(parent.0, &name)?;
-                let mode = volume.unusual_mode(mode, volume.options().owner.file_mode);
-                let node = if has(flags, nix::libc::O_EXCL) {
-                    let node = volume.create_exclusively(&path, mode).await?;
-                    volume.hold(&node, true);
-                    node
-                } else {
-                    volume.create_file(&path, mode)?
-                };
-                volume.open_created(&node, has(flags, nix::libc::O_TRUNC)).await?;
-                Ok::<_, Fault>(node)
+        let (describing, flags) = (volume.clone(), OpenFlags(flags));
+        let work = async move {
+            let path = volume.entry_path(parent.0, &name)?;
+            let mode = volume.unusual_mode(mode, volume.options().owner.file_mode);
+            let node = if has(flags, nix::libc::O_EXCL) {
+                let node = volume.create_exclusively(&path, mode).await?;
+                volume.hold(&node, true);
+                node
+            } else {
+                volume.create_file(&path, mode)?
             };
-            match outcome.await {
-                Ok(node) => {
-                    volume.nodes().count_lookup(&node);
-                    let attributes = volume.attributes(&node);
-                    let flags = open_flags(&node, true);
-                    reply.created(&ttl, &attributes, Generation(0), handle(true), flags);
-                }
-                Err(fault) => reply.error(fault.errno()),
-            }
+            volume.open_created(&node, has(flags, nix::libc::O_TRUNC)).await?;
+            Ok(node)
+        };
+        self.answer("media.create", reply, work, move |reply, node: Arc<Node>| {
+            describing.nodes().count_lookup(&node);
+            let attributes = describing.attributes(&node);
+            let flags = open_flags(&node, true);
+            reply.created(&ttl, &attributes, Generation(0), handle(true), flags);
         });
     }
 
@@ -403,23 +307,17 @@ impl Filesystem for MediaFilesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let node = match self.volume.node(ino.0) {
-            Ok(node) => node,
-            Err(fault) => return reply.error(fault.errno()),
-        };
+        let Some((node, reply)) = self.node_for(ino, reply) else { return };
         if let Some(data) = self.volume.read_local(&node, offset, u64::from(size)) {
             return reply.data(&data);
         }
         let volume = self.volume.clone();
-        self.spawn("media.read", async move {
-            match volume.read(&node, offset, u64::from(size)).await {
-                Ok(data) => reply.data(&data),
-                Err(fault) => {
-                    volume.complain("read", &node.path().unwrap_or_default(), &fault);
-                    reply.error(fault.errno());
-                }
-            }
-        });
+        let work = async move {
+            volume.read(&node, offset, u64::from(size)).await.inspect_err(|fault| {
+                volume.complain("read", &node.path().unwrap_or_default(), fault);
+            })
+        };
+        self.answer("media.read", reply, work, |reply, data| reply.data(&data));
     }
 
     fn write(
@@ -434,18 +332,31 @@ impl Filesystem for MediaFilesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let node = match self.volume.node(ino.0) {
-            Ok(node) => node,
-            Err(fault) => return reply.error(fault.errno()),
-        };
+        let Some((node, reply)) = self.node_for(ino, reply) else { return };
         // What comes from the kernel's cache was written through a mapping, which has places.
         let is_mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let change = if has(flags, nix::libc::O_APPEND) && !is_mapped {
-            Change::Append(data, offset, req.unique().0 & RESENT != 0)
-        } else {
-            Change::Write(data, offset)
-        };
-        self.answer_change(&node, &change, reply);
+        let append = has(flags, nix::libc::O_APPEND) && !is_mapped;
+        let append = append.then_some(req.unique().0 & RESENT != 0);
+        let written = u32::try_from(data.len()).unwrap_or_default();
+        let volume = self.volume.clone();
+        match volume.change_local(&node, &change(data, offset, append)) {
+            Some(Ok(())) => reply.written(written),
+            Some(Err(fault)) => {
+                volume.complain("write", &node.path().unwrap_or_default(), &fault);
+                reply.error(fault.errno());
+            }
+            None => {
+                // The kernel's buffer does not live so long.
+                let data = data.to_vec();
+                let work = async move {
+                    let change = change(&data, offset, append);
+                    volume.change(&node, &change).await.inspect_err(|fault| {
+                        volume.complain("write", &node.path().unwrap_or_default(), fault);
+                    })
+                };
+                self.answer("media.write", reply, work, move |reply, ()| reply.written(written));
+            }
+        }
     }
 
     fn flush(
@@ -481,7 +392,7 @@ impl Filesystem for MediaFilesystem {
         reply: ReplyEmpty,
     ) {
         let volume = self.volume.clone();
-        self.answer("media.release", reply, async move {
+        self.answer_empty("media.release", reply, async move {
             if let Ok(node) = volume.node(ino.0) {
                 volume.release(&node, fh == handle(true)).await;
             }
@@ -490,9 +401,7 @@ impl Filesystem for MediaFilesystem {
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        listings.next += 1;
-        reply.opened(FileHandle(listings.next), FopenFlags::empty());
+        reply.opened(FileHandle(self.listings.open()), FopenFlags::empty());
     }
 
     fn readdir(
@@ -503,36 +412,23 @@ impl Filesystem for MediaFilesystem {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        let (volume, listings) = (self.volume.clone(), Arc::clone(&self.listings));
-        self.spawn("media.list", async move {
-            let known = {
-                let listings = listings.lock().unwrap_or_else(PoisonError::into_inner);
-                // From the beginning on it is listed anew.
-                listings.open.get(&fh.0).filter(|_| offset > 0).cloned()
-            };
+        let (volume, listings) = (self.volume.clone(), self.listings.clone());
+        let (telling, remembering) = (volume.clone(), listings.clone());
+        let work = async move {
             let outcome = async {
                 let directory = volume.node(ino.0)?.path().ok_or_else(stale)?;
-                let listing = match known {
+                // From the beginning on it is listed anew.
+                let listing = match listings.get(fh.0).filter(|_| offset > 0) {
                     Some(listing) => listing,
                     None => Arc::new(volume.list(&directory).await?),
                 };
-                Ok::<_, Fault>((directory, listing))
+                Ok((directory, listing))
             };
-            match outcome.await {
-                Ok((directory, listing)) => {
-                    {
-                        let mut listings = listings.lock().unwrap_or_else(PoisonError::into_inner);
-                        if listings.open.len() < LISTINGS_MAX {
-                            listings.open.insert(fh.0, Arc::clone(&listing));
-                        }
-                    }
-                    fill(&volume, &directory, &listing, offset, reply);
-                }
-                Err(fault) => {
-                    volume.complain("list", &MediaPath::root(), &fault);
-                    reply.error(fault.errno());
-                }
-            }
+            outcome.await.inspect_err(|fault| volume.complain("list", &MediaPath::root(), fault))
+        };
+        self.answer("media.list", reply, work, move |reply, (directory, listing)| {
+            remembering.remember(fh.0, &listing);
+            listings::fill(&telling, &directory, &listing, offset, reply);
         });
     }
 
@@ -544,7 +440,7 @@ impl Filesystem for MediaFilesystem {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.listings.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&fh.0);
+        self.listings.close(fh.0);
         reply.ok();
     }
 
@@ -582,90 +478,13 @@ impl Filesystem for MediaFilesystem {
     }
 }
 
-impl MediaFilesystem {
-    fn store(&self, ino: INodeNo, reply: ReplyEmpty) {
-        let node = match self.volume.node(ino.0) {
-            Ok(node) if node.is_dirty() => node,
-            Ok(_) => return reply.ok(),
-            Err(fault) => return reply.error(fault.errno()),
-        };
-        let volume = self.volume.clone();
-        self.spawn("media.store", async move {
-            match volume.flush(&node).await {
-                Ok(()) => reply.ok(),
-                // Logged where it failed. Whatever the reason, the file was not stored.
-                Err(fault) if fault.errno().code() == nix::libc::ENOSPC => {
-                    reply.error(Errno::ENOSPC);
-                }
-                Err(_) => reply.error(Errno::EIO),
-            }
-        });
+/// Returns the change that writing means: at a place, or appending, which says whether it was sent to
+/// an earlier daemon before.
+fn change(data: &[u8], offset: u64, append: Option<bool>) -> Change<'_> {
+    match append {
+        Some(is_resent) => Change::Append(data, offset, is_resent),
+        None => Change::Write(data, offset),
     }
-}
-
-fn fill(
-    volume: &Volume,
-    directory: &MediaPath,
-    listing: &Listing,
-    offset: u64,
-    mut reply: ReplyDirectory,
-) {
-    let dots = [(".", Kind::Directory), ("..", Kind::Directory)];
-    let named = listing.entries.iter().map(|(name, kind)| (name.as_str(), *kind));
-    let entries = dots.into_iter().chain(named).zip(1_u64..);
-    let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
-    for ((name, kind), next) in entries.skip(skipped) {
-        let id = entry_id(volume, directory, name, kind);
-        let kind = match kind {
-            Kind::Directory => FileType::Directory,
-            Kind::File => FileType::RegularFile,
-        };
-        if reply.add(INodeNo(id), next, kind, name) {
-            break;
-        }
-    }
-    reply.ok();
-}
-
-fn entry_id(volume: &Volume, directory: &MediaPath, name: &str, kind: Kind) -> u64 {
-    match name {
-        "." => directory.directory_id(),
-        ".." => directory.parent().directory_id(),
-        _ => match directory.child(OsStr::new(name), 0) {
-            Ok(path) => match (volume.nodes().find(&path), kind) {
-                (Some(node), _) => node.id,
-                (None, Kind::Directory) => path.directory_id(),
-                (None, Kind::File) => path.version_id(""),
-            },
-            Err(_) => directory.directory_id(),
-        },
-    }
-}
-
-/// Says how the kernel may treat an open file. What is written must not linger in its cache; what is
-/// read may, because another version would be another node.
-fn open_flags(node: &Node, is_writer: bool) -> FopenFlags {
-    if is_writer {
-        FopenFlags::FOPEN_DIRECT_IO
-    } else if node.staged().is_some() {
-        FopenFlags::FOPEN_NOFLUSH
-    } else {
-        FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
-    }
-}
-
-/// Returns the number of an open file, which says whether it is counted as one for writing. Any
-/// daemon understands it.
-fn handle(is_writer: bool) -> FileHandle {
-    FileHandle(u64::from(is_writer))
-}
-
-fn is_writer(flags: OpenFlags) -> bool {
-    flags.acc_mode() != OpenAccMode::O_RDONLY
-}
-
-fn has(flags: OpenFlags, flag: i32) -> bool {
-    flags.0 & flag != 0
 }
 
 fn is_unstorable(errno: Errno) -> bool {

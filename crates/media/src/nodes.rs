@@ -296,13 +296,20 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Appends;
 
     fn path(text: &str) -> MediaPath {
         MediaPath::from_relative_key(text).unwrap()
     }
 
     fn version(etag: &str) -> Version {
-        Version { etag: etag.to_owned(), size: 1, modified: SystemTime::UNIX_EPOCH, mode: None }
+        Version {
+            etag: etag.to_owned(),
+            size: 1,
+            modified: SystemTime::UNIX_EPOCH,
+            mode: None,
+            appends: Appends::default(),
+        }
     }
 
     #[test]

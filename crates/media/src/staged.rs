@@ -4,6 +4,9 @@
 //! It has one of two forms. A *tail* is what was appended to a version in the bucket, so appending
 //! needs no download, and when somebody else appends at the same time, both tails are kept. *Whole*
 //! is everything, for any other change.
+//!
+//! A tail has a number from its beginning on, which the note has and the object gets. So whoever puts
+//! it after another version sees in that how much of it is there already.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -12,9 +15,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use nix::fcntl::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 
 use crate::path::MediaPath;
+use crate::store::{Appends, TailId};
 use crate::version::Version;
 
 /// How much is compared to know an append again that was done before the daemon was killed.
@@ -25,17 +30,23 @@ const RESENT_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) enum Form {
     /// What comes after a version; after nothing when there is none.
     Tail(Option<Version>),
-    /// Everything.
-    Whole,
+    /// Everything, and the tails of others that are in it.
+    Whole(Appends),
 }
 
 /// What is known of the content.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Progress {
     pub(crate) form: Form,
-    /// How long the local file is, in bytes.
+    /// Where the content begins in the local file, in bytes. What is before that is stored.
+    start: u64,
+    /// How long it is from there on, in bytes.
     #[serde(skip)]
-    pub(crate) length: u64,
+    length: u64,
+    /// Names the tail in the object.
+    tail: TailId,
+    /// Counts the local files. One that replaces another takes effect with the note.
+    generation: u64,
     /// Counts the changes.
     pub(crate) changes: u64,
     /// The count of changes when the content was last stored.
@@ -54,6 +65,8 @@ pub(crate) struct Staged {
     directory: PathBuf,
     id: u64,
     state: Mutex<State>,
+    /// Held while the note is written, so that an older one never replaces a newer one.
+    noting: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -66,7 +79,9 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) form: Form,
-    /// How long the local file is, in bytes.
+    /// Where it begins in the local file, in bytes.
+    start: u64,
+    /// How long it is from there on, in bytes.
     pub(crate) length: u64,
     file: Arc<File>,
 }
@@ -89,10 +104,13 @@ impl Staged {
         mode: Option<u16>,
         now: SystemTime,
     ) -> io::Result<Self> {
-        let file = open(&data_path(directory, id), true)?;
+        let file = open(&data_path(directory, id, 0), true)?;
         let progress = Progress {
             form,
+            start: 0,
             length: 0,
+            tail: TailId::draw()?,
+            generation: 0,
             changes: 0,
             stored: 0,
             modified: now,
@@ -104,10 +122,10 @@ impl Staged {
 
     /// Takes over what an earlier daemon wrote.
     pub(crate) fn restore(directory: &Path, note: &Note) -> io::Result<Self> {
-        let file = open(&data_path(directory, note.id), false)?;
+        let file = open(&data_path(directory, note.id, note.progress.generation), false)?;
         let metadata = file.metadata()?;
         let mut progress = note.progress.clone();
-        progress.length = metadata.len();
+        progress.length = metadata.len().saturating_sub(progress.start);
         // Notes are written when content becomes changed, not at every change after that.
         if progress.changes > progress.stored && !progress.is_time_set {
             progress.modified = metadata.modified()?;
@@ -120,6 +138,7 @@ impl Staged {
             directory: directory.to_owned(),
             id,
             state: Mutex::new(State { file: Arc::new(file), progress }),
+            noting: Mutex::default(),
         }
     }
 
@@ -129,8 +148,8 @@ impl Staged {
 
     pub(crate) fn view(&self) -> View {
         let state = self.lock();
-        let Progress { form, length, .. } = &state.progress;
-        View { form: form.clone(), length: *length, file: Arc::clone(&state.file) }
+        let Progress { form, start, length, .. } = &state.progress;
+        View { form: form.clone(), start: *start, length: *length, file: Arc::clone(&state.file) }
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -167,10 +186,13 @@ impl Staged {
         progress.changes += 1;
     }
 
-    /// Writes at a place of the local file.
+    /// Writes at a place of what is everything.
     pub(crate) fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        let file = Arc::clone(&self.lock().file);
-        file.write_all_at(data, offset)?;
+        let (file, start) = {
+            let state = self.lock();
+            (Arc::clone(&state.file), state.progress.start)
+        };
+        file.write_all_at(data, start + offset)?;
         let end = offset + u64::try_from(data.len()).unwrap_or_default();
         let progress = &mut self.lock().progress;
         progress.length = progress.length.max(end);
@@ -186,28 +208,28 @@ impl Staged {
         if is_resent && progress.length >= bytes {
             let size = progress.size();
             let is_done = offset + bytes == size
-                || (offset != size && ends_with(file, progress.length - bytes, data)?);
+                || (offset != size && ends_with(file, progress.end() - bytes, data)?);
             if is_done {
                 return Ok(());
             }
         }
-        file.write_all_at(data, progress.length)?;
+        file.write_all_at(data, progress.end())?;
         progress.length += bytes;
         Ok(())
     }
 
-    /// Cuts or extends the local file.
+    /// Cuts or extends what is everything.
     pub(crate) fn set_length(&self, length: u64) -> io::Result<()> {
         let State { file, progress } = &mut *self.lock();
-        file.set_len(length)?;
+        file.set_len(progress.start + length)?;
         progress.length = length;
         Ok(())
     }
 
-    /// Makes the local file everything, and empty.
+    /// Makes the local file everything, and empty; a note is due.
     pub(crate) fn clear(&self) -> io::Result<()> {
         self.set_length(0)?;
-        self.lock().progress.form = Form::Whole;
+        self.become_whole();
         Ok(())
     }
 
@@ -216,24 +238,40 @@ impl Staged {
         open(&self.replacement_path(), true)
     }
 
-    /// Makes the replacement the local file.
-    pub(crate) fn replace(&self, file: File) -> io::Result<()> {
-        let length = file.metadata()?.len();
-        fs::rename(self.replacement_path(), data_path(&self.directory, self.id))?;
-        let mut state = self.lock();
-        state.file = Arc::new(file);
-        (state.progress.form, state.progress.length) = (Form::Whole, length);
+    /// Makes the replacement the local file; a note is due.
+    pub(crate) fn replace(&self, replacement: File) -> io::Result<()> {
+        let end = replacement.metadata()?.len();
+        let State { file, progress } = &mut *self.lock();
+        *file = Arc::new(replacement);
+        progress.generation += 1;
+        (progress.start, progress.length) = (0, end);
+        progress.form = Form::Whole(progress.form.appends());
         Ok(())
     }
 
-    /// Takes a tail to be everything, as it is when nothing comes before it.
+    /// Takes a tail to be everything, as it is when nothing comes before it; a note is due.
     pub(crate) fn become_whole(&self) {
-        self.lock().progress.form = Form::Whole;
+        let progress = &mut self.lock().progress;
+        progress.form = Form::Whole(progress.form.appends());
     }
 
-    /// Puts the tail after another version.
+    /// Puts the tail after another version; a note is due.
+    ///
+    /// What of it is in that already is not put there again: it was stored, but its answer was lost,
+    /// or the daemon was killed before it heard it.
     pub(crate) fn rebase(&self, base: Option<Version>) {
-        self.lock().progress.form = Form::Tail(base);
+        let progress = &mut self.lock().progress;
+        if let Some(base) = &base
+            && let Some(stored) = base.appends.bytes_of(progress.tail)
+        {
+            let count = stored.saturating_sub(progress.start).min(progress.length);
+            progress.start += count;
+            progress.length -= count;
+            if progress.length == 0 && progress.is_described_by(base) {
+                progress.stored = progress.changes;
+            }
+        }
+        progress.form = Form::Tail(base);
     }
 
     /// Learns that what is stored has another name, and so is another version.
@@ -244,25 +282,23 @@ impl Staged {
         }
     }
 
-    /// Learns that the content as it was after so many changes is stored.
-    pub(crate) fn stored(&self, changes: u64, version: &Version) -> io::Result<()> {
-        let State { file, progress } = &mut *self.lock();
+    /// Learns that the content as it was after so many changes is stored; a note is due.
+    pub(crate) fn stored(&self, changes: u64, version: &Version) {
+        let progress = &mut self.lock().progress;
         progress.stored = changes;
         if matches!(progress.form, Form::Tail(_)) {
-            // Readers have views of the old file.
-            *file = Arc::new(open(&self.replacement_path(), true)?);
-            fs::rename(self.replacement_path(), self.data_path())?;
-            (progress.form, progress.length) = (Form::Tail(Some(version.clone())), 0);
+            progress.form = Form::Tail(Some(version.clone()));
+            (progress.start, progress.length) = (progress.end(), 0);
         }
-        Ok(())
     }
 
-    /// Writes the note for the next daemon.
+    /// Writes the note for the next daemon, and frees the disk of what that will not need.
     pub(crate) fn note(
         &self,
         path: Option<&MediaPath>,
         stored: Option<&Version>,
     ) -> io::Result<()> {
+        let _noting = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
         let note = Note {
             id: self.id,
             path: path.cloned(),
@@ -272,23 +308,42 @@ impl Staged {
         // Not synced: it outlives the process, and without the machine there is no mount to go on.
         let aside = self.directory.join(format!("{:016x}.note.new", self.id));
         fs::write(&aside, serde_json::to_vec(&note)?)?;
-        fs::rename(aside, note_path(&self.directory, self.id))
+        fs::rename(aside, note_path(&self.directory, self.id))?;
+        self.free(&note.progress);
+        Ok(())
     }
 
-    /// Returns the local file's path.
-    pub(crate) fn data_path(&self) -> PathBuf {
-        data_path(&self.directory, self.id)
+    /// Frees the disk of what is stored, and of an earlier local file. That may be done already, and
+    /// not every disk can do it.
+    fn free(&self, noted: &Progress) {
+        if let Some(earlier) = noted.generation.checked_sub(1) {
+            drop(fs::remove_file(data_path(&self.directory, self.id, earlier)));
+        }
+        let start = i64::try_from(noted.start).unwrap_or_default();
+        let state = self.lock();
+        if start > 0 && state.progress.generation == noted.generation {
+            let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            let _ = fallocate(&state.file, hole, 0, start);
+        }
+    }
+
+    /// Returns the local file's path when that is the content and nothing else.
+    pub(crate) fn whole_path(&self) -> Option<PathBuf> {
+        let Progress { form, start, generation, .. } = &self.lock().progress;
+        let is_whole = matches!(form, Form::Whole(_)) && *start == 0;
+        is_whole.then(|| data_path(&self.directory, self.id, *generation))
     }
 
     /// Removes the local file and the note; whatever is gone already may be.
     pub(crate) fn discard(&self) {
+        let generation = self.lock().progress.generation;
         drop(fs::remove_file(note_path(&self.directory, self.id)));
-        drop(fs::remove_file(self.data_path()));
+        drop(fs::remove_file(data_path(&self.directory, self.id, generation)));
         drop(fs::remove_file(self.replacement_path()));
     }
 
     fn replacement_path(&self) -> PathBuf {
-        self.directory.join(format!("{:016x}.whole", self.id))
+        data_path(&self.directory, self.id, self.lock().progress.generation + 1)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -308,7 +363,7 @@ impl View {
         let mut data = vec![0; usize::try_from(there).unwrap_or_default()];
         let mut done = 0;
         while let Some(rest) = data.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let at = offset + u64::try_from(done).unwrap_or_default();
+            let at = self.start + offset + u64::try_from(done).unwrap_or_default();
             match self.file.read_at(rest, at)? {
                 0 => break,
                 count => done += count,
@@ -323,7 +378,15 @@ impl Form {
     fn base_size(&self) -> u64 {
         match self {
             Self::Tail(Some(base)) => base.size,
-            Self::Tail(None) | Self::Whole => 0,
+            Self::Tail(None) | Self::Whole(_) => 0,
+        }
+    }
+
+    fn appends(&self) -> Appends {
+        match self {
+            Self::Tail(Some(base)) => base.appends.clone(),
+            Self::Tail(None) => Appends::default(),
+            Self::Whole(appends) => appends.clone(),
         }
     }
 }
@@ -332,6 +395,24 @@ impl Progress {
     /// Returns how long the file is as programs see it.
     pub(crate) fn size(&self) -> u64 {
         self.form.base_size() + self.length
+    }
+
+    /// Returns what the object remembers of tails once the content is stored.
+    pub(crate) fn appends(&self) -> Appends {
+        match &self.form {
+            Form::Tail(_) => self.form.appends().with(self.tail, self.end()),
+            Form::Whole(appends) => appends.clone(),
+        }
+    }
+
+    /// Returns where the content ends in the local file.
+    fn end(&self) -> u64 {
+        self.start + self.length
+    }
+
+    /// Returns whether a version has what is not content as it is to be.
+    fn is_described_by(&self, version: &Version) -> bool {
+        self.mode == version.mode && (!self.is_time_set || self.modified == version.modified)
     }
 }
 
@@ -350,15 +431,16 @@ pub(crate) fn read_notes(directory: &Path) -> io::Result<Vec<Note>> {
             None => strangers.push(path),
         }
     }
-    let known: Vec<PathBuf> = notes.iter().map(|note| data_path(directory, note.id)).collect();
+    let known: Vec<PathBuf> =
+        notes.iter().map(|note| data_path(directory, note.id, note.progress.generation)).collect();
     for path in strangers.iter().filter(|path| !known.contains(path)) {
         fs::remove_file(path)?;
     }
     Ok(notes)
 }
 
-fn data_path(directory: &Path, id: u64) -> PathBuf {
-    directory.join(format!("{id:016x}.data"))
+fn data_path(directory: &Path, id: u64, generation: u64) -> PathBuf {
+    directory.join(format!("{id:016x}-{generation}.data"))
 }
 
 fn note_path(directory: &Path, id: u64) -> PathBuf {
@@ -415,6 +497,125 @@ mod tests {
         assert_eq!(staged.size(), 10, "the kernel expected it where nothing was");
         staged.append(b"line\n", 99, true).unwrap();
         assert_eq!(staged.size(), 10, "nobody knows, and it is there");
+    }
+
+    /// The version that an object has after everything was stored.
+    fn version_with(staged: &Staged, etag: &str) -> Version {
+        let progress = staged.progress();
+        Version {
+            etag: etag.to_owned(),
+            size: progress.size(),
+            modified: progress.modified,
+            mode: progress.mode,
+            appends: progress.appends(),
+        }
+    }
+
+    fn content(staged: &Staged) -> Vec<u8> {
+        staged.view().read(0, 1000).unwrap()
+    }
+
+    #[test]
+    fn a_tail_that_was_stored_before_a_kill_is_not_stored_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let staged = Staged::create(directory.path(), 7, Form::Tail(None), None, now()).unwrap();
+        staged.change(now());
+        staged.note(None, None).unwrap();
+        staged.append(b"one\n", 0, false).unwrap();
+        let version = version_with(&staged, "1");
+        drop(staged);
+        let restore = || {
+            let notes = read_notes(directory.path()).unwrap();
+            Staged::restore(directory.path(), notes.first().unwrap()).unwrap()
+        };
+        let staged = restore();
+        staged.rebase(Some(version.clone()));
+        assert!(!staged.is_dirty());
+        assert_eq!((staged.size(), content(&staged)), (4, Vec::new()));
+        // And when something was written since, that is all that is left.
+        let staged = restore();
+        staged.change(now());
+        staged.append(b"two\n", 4, false).unwrap();
+        staged.rebase(Some(version));
+        assert!(staged.is_dirty());
+        assert_eq!((staged.size(), content(&staged)), (8, b"two\n".to_vec()));
+    }
+
+    #[test]
+    fn a_tail_goes_after_what_others_have_appended() {
+        let directory = tempfile::tempdir().unwrap();
+        let staged = Staged::create(directory.path(), 7, Form::Tail(None), None, now()).unwrap();
+        let other = Staged::create(directory.path(), 8, Form::Tail(None), None, now()).unwrap();
+        other.append(b"other\n", 0, false).unwrap();
+        staged.change(now());
+        staged.append(b"one\n", 0, false).unwrap();
+        staged.rebase(Some(version_with(&other, "1")));
+        assert!(staged.is_dirty());
+        assert_eq!((staged.size(), content(&staged)), (10, b"one\n".to_vec()));
+        let version = version_with(&staged, "2");
+        staged.stored(1, &version);
+        assert!(!staged.is_dirty());
+        // The other one's answer was lost; its lines are told from the later ones.
+        other.change(now());
+        other.rebase(Some(version));
+        assert!(!other.is_dirty());
+        assert_eq!((other.size(), content(&other)), (10, Vec::new()));
+    }
+
+    #[test]
+    fn a_stored_tail_that_is_described_otherwise_is_still_to_be_stored() {
+        let directory = tempfile::tempdir().unwrap();
+        let staged = Staged::create(directory.path(), 7, Form::Tail(None), None, now()).unwrap();
+        staged.append(b"one\n", 0, false).unwrap();
+        let version = version_with(&staged, "1");
+        staged.set_attributes(None, Some(Some(0o600)));
+        staged.rebase(Some(version));
+        assert_eq!((staged.is_dirty(), content(&staged)), (true, Vec::new()));
+    }
+
+    #[test]
+    fn what_is_stored_takes_no_room_on_the_disk() {
+        use std::os::unix::fs::MetadataExt;
+        let directory = tempfile::tempdir().unwrap();
+        let staged = Staged::create(directory.path(), 7, Form::Tail(None), None, now()).unwrap();
+        let piece = vec![b'x'; 256 * 1024];
+        for round in 1..=4 {
+            staged.change(now());
+            staged.append(&piece, staged.size(), false).unwrap();
+            staged.stored(round, &version_with(&staged, "1"));
+            staged.note(None, None).unwrap();
+        }
+        staged.append(b"end", staged.size(), false).unwrap();
+        assert_eq!((staged.size(), content(&staged)), (4 * 256 * 1024 + 3, b"end".to_vec()));
+        let blocks = fs::metadata(data_path(directory.path(), 7, 0)).unwrap().blocks();
+        assert!(blocks * 512 < 256 * 1024, "{blocks} blocks");
+    }
+
+    #[test]
+    fn a_replacement_takes_effect_with_its_note() {
+        let directory = tempfile::tempdir().unwrap();
+        let staged = Staged::create(directory.path(), 7, Form::Tail(None), None, now()).unwrap();
+        staged.append(b"tail", 0, false).unwrap();
+        staged.note(None, None).unwrap();
+        let restore = || {
+            let notes = read_notes(directory.path()).unwrap();
+            Staged::restore(directory.path(), notes.first().unwrap()).unwrap()
+        };
+        let replace = |staged: &Staged| {
+            let file = staged.open_replacement().unwrap();
+            file.write_all_at(b"whole", 0).unwrap();
+            staged.replace(file).unwrap();
+        };
+        replace(&staged);
+        assert_eq!((content(&restore()), restore().whole_path()), (b"tail".to_vec(), None));
+        replace(&staged);
+        staged.note(None, None).unwrap();
+        assert_eq!(
+            (content(&restore()), restore().whole_path().is_some()),
+            (b"whole".to_vec(), true)
+        );
+        restore().discard();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]

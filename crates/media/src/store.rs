@@ -3,6 +3,7 @@
 //! Every request is signed, bounded in time, and tried again where that is safe. It knows keys and
 //! bytes, not files.
 
+mod appends;
 mod breaker;
 mod client;
 mod error;
@@ -20,6 +21,7 @@ pub use metadata::Metadata;
 pub use object::Object;
 pub use probe::Abilities;
 
+pub(crate) use appends::{Appends, TailId};
 pub(crate) use list::Depth;
 pub(crate) use multipart::{PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX, Part, Upload};
 pub(crate) use object::{CopyMetadata, Wanted};

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Metadata, Object};
+use crate::store::{Appends, Object};
 
 /// A version of a file in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub(crate) struct Version {
     pub(crate) modified: SystemTime,
     /// The permission bits; `None` for the usual ones.
     pub(crate) mode: Option<u16>,
+    /// The tails that are in it.
+    pub(crate) appends: Appends,
 }
 
 impl Version {
@@ -30,11 +32,8 @@ impl Version {
                 .or(object.stored_at)
                 .unwrap_or(SystemTime::UNIX_EPOCH),
             mode: object.metadata.mode,
+            appends: object.metadata.appends.clone(),
         }
-    }
-
-    pub(crate) fn metadata(&self) -> Metadata {
-        Metadata { modified: Some(self.modified), mode: self.mode, ..Metadata::default() }
     }
 }
 

@@ -97,10 +97,16 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::store::Appends;
 
     fn header() -> Header {
-        let version =
-            Version { etag: "e".to_owned(), size: 9, modified: SystemTime::UNIX_EPOCH, mode: None };
+        let version = Version {
+            etag: "e".to_owned(),
+            size: 9,
+            modified: SystemTime::UNIX_EPOCH,
+            mode: None,
+            appends: Appends::default(),
+        };
         Header { path: MediaPath::from_relative_key("a").unwrap(), version, node: 5 }
     }
 

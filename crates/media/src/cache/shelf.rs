@@ -269,11 +269,17 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::store::Appends;
     use crate::version::Version;
 
     fn header(name: &str, size: u64) -> Header {
-        let version =
-            Version { etag: "e".to_owned(), size, modified: SystemTime::UNIX_EPOCH, mode: None };
+        let version = Version {
+            etag: "e".to_owned(),
+            size,
+            modified: SystemTime::UNIX_EPOCH,
+            mode: None,
+            appends: Appends::default(),
+        };
         Header { path: MediaPath::from_relative_key(name).unwrap(), version, node: 5 }
     }
 

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::appends::Appends;
+
 /// The time of the last change in seconds, with a fraction; the name and form that rclone uses.
 const MTIME: HeaderName = HeaderName::from_static("x-amz-meta-mtime");
 /// The permission bits, in octal.
@@ -12,6 +14,8 @@ const MODE: HeaderName = HeaderName::from_static("x-amz-meta-mode");
 const SHA256: HeaderName = HeaderName::from_static("x-amz-meta-sha256");
 /// A random number, to know our own write again when its answer was lost.
 const WRITE: HeaderName = HeaderName::from_static("x-amz-meta-flotilla-write");
+/// The tails that were appended last; see [`Appends`].
+const APPENDS: HeaderName = HeaderName::from_static("x-amz-meta-flotilla-appends");
 
 /// What an object says of its file besides the content.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,6 +27,7 @@ pub struct Metadata {
     /// The digest of its content.
     pub sha256: Option<String>,
     pub(crate) write: Option<String>,
+    pub(crate) appends: Appends,
 }
 
 impl Metadata {
@@ -34,6 +39,7 @@ impl Metadata {
             mode: text(&MODE).and_then(|mode| u16::from_str_radix(mode, 8).ok()),
             sha256: text(&SHA256).filter(|digest| digest.len() == 64).map(str::to_owned),
             write: text(&WRITE).map(str::to_owned),
+            appends: text(&APPENDS).map(Appends::read).unwrap_or_default(),
         }
     }
 
@@ -55,6 +61,9 @@ impl Metadata {
         }
         if let Some(write) = &self.write {
             insert(WRITE, write.clone());
+        }
+        if !self.appends.is_empty() {
+            insert(APPENDS, self.appends.to_string());
         }
     }
 }
@@ -99,6 +108,7 @@ mod tests {
                 mode: Some(0o640),
                 sha256: Some("a".repeat(64)),
                 write: Some("7".to_owned()),
+                appends: Appends::read("5-1"),
             };
             let mut headers = HeaderMap::new();
             metadata.write_to(&mut headers);

@@ -98,7 +98,12 @@ impl Volume {
             if wanted == version {
                 return Ok(());
             }
-            let metadata = Metadata { sha256: object.metadata.sha256.clone(), ..wanted.metadata() };
+            // The content stays, and so does what the object tells of it.
+            let metadata = Metadata {
+                modified: Some(wanted.modified),
+                mode: wanted.mode,
+                ..object.metadata.clone()
+            };
             let directive = CopyMetadata::New(metadata, content_type(path.as_str()));
             match self.copy_object(path.as_str(), &object, path.as_str(), &directive).await {
                 Ok(etag) => {

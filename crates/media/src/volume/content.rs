@@ -30,7 +30,8 @@ impl Volume {
     pub(crate) fn read_local(&self, node: &Node, offset: u64, length: u64) -> Option<Vec<u8>> {
         if let Some(staged) = node.staged() {
             let view = staged.view();
-            return (view.base_size() == 0).then(|| view.read(offset, length).ok())?;
+            let data = (view.base_size() == 0).then(|| view.read(offset, length).ok())?;
+            return data.filter(|_| staged.view().form == view.form);
         }
         let source = Self::source(node)?;
         if source.version.size <= offset {
@@ -53,7 +54,8 @@ impl Volume {
             };
             let view = staged.view();
             let data = self.read_staged(node, &view, offset, length).await?;
-            // While it was read, the tail may have been stored and so have become a part of the base.
+            // While it was read, the tail may have been stored, so that it is a part of the base now
+            // and may be gone from the disk.
             if staged.view().form == view.form {
                 return Ok(data);
             }
@@ -99,9 +101,12 @@ impl Volume {
         };
         if !matches!(change, Change::Append(..)) {
             match staged.progress().form {
-                Form::Whole => {}
+                Form::Whole(_) => {}
                 Form::Tail(base) if base.as_ref().is_none_or(|base| base.size == 0) => {
                     staged.become_whole();
+                    if let Err(fault) = self.note(node, &staged) {
+                        return Some(Err(fault));
+                    }
                 }
                 Form::Tail(_) => return None,
             }
@@ -123,6 +128,7 @@ impl Volume {
             Change::Length(0) => {
                 let _content = node.content.write().await;
                 staged.clear().map_err(local("empty a file"))?;
+                self.note(node, &staged)?;
                 self.apply(node, &staged, change)
             }
             _ => {
@@ -166,12 +172,12 @@ impl Volume {
         staged: &Arc<Staged>,
     ) -> Result<(), Fault> {
         let base = match staged.progress().form {
-            Form::Whole => return Ok(()),
+            Form::Whole(_) => return Ok(()),
             Form::Tail(base) => base.filter(|base| base.size > 0),
         };
         let Some(base) = base else {
             staged.become_whole();
-            return Ok(());
+            return self.note(node, staged);
         };
         let path = node.path().ok_or_else(stale)?;
         let size = base.size;

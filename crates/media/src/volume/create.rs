@@ -10,7 +10,7 @@ use crate::fault::{Fault, local};
 use crate::nodes::Node;
 use crate::path::MediaPath;
 use crate::staged::Form;
-use crate::store::{Metadata, StoreError, Wanted};
+use crate::store::{Appends, Metadata, StoreError, Wanted};
 use crate::version::{Version, content_type};
 
 impl Volume {
@@ -33,7 +33,8 @@ impl Volume {
         let stored = self.store().put(key, Bytes::new(), &metadata, kind, &Wanted::Absent).await;
         match stored {
             Ok(etag) => {
-                let version = Version { etag, size: 0, modified, mode };
+                let version =
+                    Version { etag, size: 0, modified, mode, appends: Appends::default() };
                 // Not the node of an earlier file of this name and content.
                 self.nodes().remove(path);
                 Ok(self.nodes().enter_version(path, version))

@@ -123,10 +123,8 @@ impl Volume {
         let _content = node.content.read().await;
         let staged = self.stage(node, true)?;
         staged.clear().map_err(local("empty a file"))?;
-        if staged.change(super::now()) {
-            self.note(node, &staged)?;
-        }
-        Ok(())
+        staged.change(super::now());
+        self.note(node, &staged)
     }
 
     /// Returns the local file for changes, and makes it when there is none: a tail of what is stored,
@@ -137,8 +135,14 @@ impl Volume {
             if let Some(staged) = &state.staged {
                 return Ok(Arc::clone(staged));
             }
-            let form = if is_empty { Form::Whole } else { Form::Tail(state.stored.clone()) };
-            (form, state.stored.as_ref().and_then(|stored| stored.mode))
+            let stored = state.stored.as_ref();
+            let mode = stored.and_then(|stored| stored.mode);
+            let form = if is_empty {
+                Form::Whole(stored.map(|stored| stored.appends.clone()).unwrap_or_default())
+            } else {
+                Form::Tail(stored.cloned())
+            };
+            (form, mode)
         };
         let directory = self.options().staging_directory();
         let mut state = node.lock();
@@ -214,9 +218,9 @@ impl Volume {
         if is_lost {
             tracing::error!(%path, "What was written to a media file could not be stored and is given up");
         }
-        let is_whole = staged.progress().form == Form::Whole && !staged.is_dirty();
-        if let Some(source) = Self::source(node).filter(|_| is_whole) {
-            let (cache, data) = (self.cache().clone(), staged.data_path());
+        let whole = staged.whole_path().filter(|_| !staged.is_dirty());
+        if let (Some(source), Some(data)) = (Self::source(node), whole) {
+            let cache = self.cache().clone();
             let adopted = crate::cache::blocking(move || cache.adopt(&source, &data)).await;
             if let Err(error) = adopted {
                 tracing::debug!(%error, "A stored file was not kept in the cache");

@@ -8,10 +8,10 @@ use bytes::{Bytes, BytesMut};
 use super::Volume;
 use super::content::length_of;
 use crate::cache::Source;
-use crate::fault::{Fault, local};
+use crate::fault::Fault;
 use crate::nodes::Node;
 use crate::path::MediaPath;
-use crate::staged::{Form, Staged, View};
+use crate::staged::{Form, Progress, Staged, View};
 use crate::store::{Metadata, PART_BYTES_MIN, StoreError, Wanted};
 use crate::upload::Content;
 use crate::version::Version;
@@ -45,55 +45,40 @@ impl Volume {
         path: &MediaPath,
     ) -> Result<(), Fault> {
         let mut merges = 0;
-        loop {
+        let version = loop {
             let progress = staged.progress();
-            let metadata = Metadata {
-                modified: Some(progress.modified),
-                mode: progress.mode,
-                ..Metadata::default()
-            };
-            let outcome = self.put_content(node, staged, path, &metadata).await;
-            match outcome {
-                Ok((etag, size)) => {
-                    let version =
-                        Version { etag, size, modified: progress.modified, mode: progress.mode };
-                    staged
-                        .stored(progress.changes, &version)
-                        .map_err(local("note that a file is stored"))?;
-                    node.lock().stored = Some(version);
-                    self.nodes().make_current(node);
-                    self.note(node, staged)?;
-                    if merges > 0 {
-                        self.invalidate(node.id);
-                    }
-                    self.stored_file(path);
-                    return Ok(());
+            match self.put_content(node, staged, path, &progress).await {
+                Ok(version) => {
+                    staged.stored(progress.changes, &version);
+                    break version;
                 }
                 Err(Fault::Store(StoreError::Changed(_) | StoreError::NotFound(_)))
                     if matches!(progress.form, Form::Tail(_)) && merges < MERGES_MAX =>
                 {
                     merges += 1;
-                    self.rebase(node, staged, path).await?;
-                    tracing::debug!(%path, merges, "Somebody else appended to a media file at the same time");
+                    let current = self.store().head(path.as_str()).await?;
+                    let current = current.as_ref().map(Version::of);
+                    staged.rebase(current.clone());
+                    tracing::debug!(%path, merges, "A media file is not what was appended to");
+                    if let Some(version) = current.filter(|_| !staged.is_dirty()) {
+                        break version;
+                    }
+                    self.note(node, staged)?;
                 }
                 Err(fault) => {
                     self.complain("store", path, &fault);
                     return Err(fault);
                 }
             }
+        };
+        node.lock().stored = Some(version);
+        self.nodes().make_current(node);
+        self.note(node, staged)?;
+        if merges > 0 {
+            self.invalidate(node.id);
         }
-    }
-
-    /// Puts a tail after what is there now.
-    async fn rebase(
-        &self,
-        node: &Arc<Node>,
-        staged: &Arc<Staged>,
-        path: &MediaPath,
-    ) -> Result<(), Fault> {
-        let current = self.store().head(path.as_str()).await?;
-        staged.rebase(current.as_ref().map(Version::of));
-        self.note(node, staged)
+        self.stored_file(path);
+        Ok(())
     }
 
     async fn put_content(
@@ -101,11 +86,18 @@ impl Volume {
         node: &Arc<Node>,
         staged: &Arc<Staged>,
         path: &MediaPath,
-        metadata: &Metadata,
-    ) -> Result<(String, u64), Fault> {
+        progress: &Progress,
+    ) -> Result<Version, Fault> {
+        let (modified, mode, appends) = (progress.modified, progress.mode, progress.appends());
+        let metadata = Metadata {
+            modified: Some(modified),
+            mode,
+            appends: appends.clone(),
+            ..Metadata::default()
+        };
         let view = staged.view();
         let wanted = match &view.form {
-            Form::Whole => Wanted::Anything,
+            Form::Whole(_) => Wanted::Anything,
             Form::Tail(None) => Wanted::Absent,
             Form::Tail(Some(base)) => Wanted::Version(base.etag.clone()),
         };
@@ -125,7 +117,8 @@ impl Volume {
         self.look_first(path, &wanted).await?;
         let content = Arc::new(Written { base, view });
         let size = content.size();
-        Ok((self.shared.uploader.put(content, path, metadata, &wanted).await?, size))
+        let etag = self.shared.uploader.put(content, path, &metadata, &wanted).await?;
+        Ok(Version { etag, size, modified, mode, appends })
     }
 
     /// Looks whether a condition holds where the server does not.

@@ -69,6 +69,13 @@ impl Bench {
         Instance::start(self.options(name))
     }
 
+    /// Makes an instance whose way to the server is never disturbed.
+    pub(crate) fn undisturbed_instance(&self, name: &str) -> Instance {
+        let mut options = self.options(name);
+        options.store.endpoint = Some(self.server.access().endpoint.clone());
+        Instance::start(options)
+    }
+
     pub(crate) fn instances(&self, count: usize) -> Vec<Instance> {
         (1..=count).map(|number| self.instance(&format!("web-{number}"))).collect()
     }

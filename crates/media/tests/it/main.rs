@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod appends;
 mod bench;
 mod crash;
 mod faults;
