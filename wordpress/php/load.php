@@ -10,15 +10,18 @@
 
 namespace Flotilla;
 
+require_once __DIR__ . '/refused.php';
 require_once __DIR__ . '/uploads.php';
 
 ( static function () {
 	// WordPress makes hooks of what it finds here.
-	foreach ( Uploads::HOOKS as $hook => list( $priority, $method, $accepted_args ) ) {
-		$GLOBALS['wp_filter'][ $hook ][ $priority ][] = array(
-			'function'      => array( Uploads::class, $method ),
-			'accepted_args' => $accepted_args,
-		);
+	foreach ( array( Uploads::class, Refused::class ) as $class ) {
+		foreach ( $class::HOOKS as $hook => list( $priority, $method, $accepted_args ) ) {
+			$GLOBALS['wp_filter'][ $hook ][ $priority ][] = array(
+				'function'      => array( $class, $method ),
+				'accepted_args' => $accepted_args,
+			);
+		}
 	}
 
 	$content = defined( 'WP_CONTENT_DIR' ) ? WP_CONTENT_DIR : ABSPATH . 'wp-content';

@@ -21,6 +21,7 @@ pub const SCRIPTS: &[(&str, &str)] = &[
     ("object-cache.php", include_str!("../../../wordpress/php/object-cache.php")),
     ("opcache.php", include_str!("../../../wordpress/php/opcache.php")),
     ("prepend.php", include_str!("../../../wordpress/php/prepend.php")),
+    ("refused.php", include_str!("../../../wordpress/php/refused.php")),
     ("scratch.php", include_str!("../../../wordpress/php/scratch.php")),
     ("scripts.php", include_str!("../../../wordpress/php/scripts.php")),
     ("upgrade.php", include_str!("../../../wordpress/php/upgrade.php")),

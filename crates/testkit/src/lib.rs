@@ -3,6 +3,7 @@
 //! Nothing here stands in for a part of flotilla: a [`fleet::Fleet`] is started by the program
 //! itself, its visitors come through its balancer, and whoever kills a part kills a real process.
 
+pub mod admin;
 pub mod code;
 pub mod exchange;
 pub mod fleet;

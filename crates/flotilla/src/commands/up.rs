@@ -10,6 +10,7 @@ use flotilla_core::error::{ErrorKind, Failure};
 use flotilla_core::fleet::Member;
 use flotilla_host::files::{Access, read_json, write_atomic};
 use flotilla_host::lock::lock_holder;
+use flotilla_media::Store;
 use flotilla_targets::local::services::{BALANCER, SUPERVISOR};
 use flotilla_targets::local::supervisor::SupervisorState;
 use tokio::time::Instant;
@@ -17,7 +18,8 @@ use tokio::time::Instant;
 use super::packages;
 use crate::client::Client;
 use crate::failure::{configuration, of, unavailable};
-use crate::local::services;
+use crate::internal::media::store_options;
+use crate::local::{media_settings, services};
 use crate::printer::{Printer, Progress, duration};
 use crate::site::Site;
 
@@ -43,6 +45,7 @@ pub(crate) async fn run(
     check_fuse(&site)?;
     site.secrets()?;
     check_database(&site, printer).await?;
+    check_bucket(&site, printer).await?;
     let is_changed = keep_configuration(&site)?;
     let services = services(&site)?;
     let was_started = services.supervisor().start().await?;
@@ -74,6 +77,36 @@ async fn check_database(site: &Site, printer: &Printer) -> anyhow::Result<()> {
         }
         outcome => outcome,
     }
+}
+
+/// Refuses a bucket of one's own that cannot be used; one that does not answer now may come back.
+async fn check_bucket(site: &Site, printer: &Printer) -> anyhow::Result<()> {
+    let media = &site.config.media;
+    if media.bucket.is_none() || media.store == MediaStore::Directory {
+        return Ok(());
+    }
+    let Some(settings) = media_settings(site)? else { return Ok(()) };
+    let store = Store::new(&store_options(&settings));
+    let abilities = match store {
+        Ok(store) => store.probe().await,
+        Err(error) => Err(error),
+    };
+    match abilities {
+        Ok(abilities) if abilities.keeps_first && abilities.keeps_version => {}
+        Ok(_) => printer.say(
+            "warning: the server of `media.bucket` ignores If-None-Match or If-Match: two instances \
+             that write one file at once may overwrite each other",
+        ),
+        Err(error) if error.is_outage() => {
+            printer.say(format!("warning: {error}"));
+        }
+        Err(error) => {
+            return Err(configuration(error.to_string())
+                .with_hint("`[media]` in flotilla.toml says how the bucket is reached")
+                .into());
+        }
+    }
+    Ok(())
 }
 
 /// Keeps a copy of the configuration where the parts of the fleet read it; says whether it differs

@@ -3,13 +3,13 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use flotilla_testkit::admin::Admin;
 use flotilla_testkit::fleet::{Fleet, Settings};
 use flotilla_testkit::load::{Load, Plan};
 use flotilla_testkit::orders;
 use flotilla_testkit::program::Shell;
 use flotilla_testkit::wordpress::{Version, keep};
 use nix::unistd::{Uid, User};
-use reqwest::Method;
 use serde_json::Value;
 
 use crate::assert_unnoticed;
@@ -18,24 +18,7 @@ const ORDINARY: &str = "nobody";
 
 /// Returns whether WordPress lets somebody in.
 async fn lets_in(fleet: &Fleet, user: &Value, password: &Value) -> bool {
-    let form = format!(
-        "log={}&pwd={}&testcookie=1&wp-submit=Log+In",
-        user.as_str().unwrap(),
-        password.as_str().unwrap()
-    );
-    let request = fleet.visit(fleet.address().unwrap(), Method::POST, "/wp-login.php").unwrap();
-    let response = request
-        .header("content-type", "application/x-www-form-urlencoded")
-        .header("cookie", "wordpress_test_cookie=WP%20Cookie%20check")
-        .body(form)
-        .send()
-        .await
-        .unwrap();
-    let cookies = response.headers().get_all("set-cookie");
-    let is_in = |value: &reqwest::header::HeaderValue| {
-        value.to_str().is_ok_and(|text| text.starts_with("wordpress_logged_in_"))
-    };
-    cookies.iter().any(is_in)
+    Admin::log_in(fleet, user, password).await.unwrap().is_some()
 }
 
 #[tokio::test]

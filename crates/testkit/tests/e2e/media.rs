@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use flotilla_testkit::admin::Admin;
 use flotilla_testkit::fleet::{Fleet, Settings};
 use flotilla_testkit::parts::Part;
 use flotilla_testkit::wait::until;
@@ -73,7 +74,7 @@ if ( isset( $_GET['media'] ) ) {
 /// Somebody who is logged in to wp-admin.
 struct Editor<'a> {
     fleet: &'a Fleet,
-    cookies: String,
+    admin: Admin<'a>,
     nonce: String,
 }
 
@@ -83,7 +84,10 @@ async fn uploads_are_the_same_from_every_instance() {
     let fleet = Fleet::prepare(settings).await.unwrap();
     write(&fleet.path().join("site/wp-content/mu-plugins/media.php"), PLUGIN).unwrap();
     let login = fleet.up().await.unwrap();
-    let editor = Editor::log_in(&fleet, &login).await;
+    let admin = Admin::log_in(&fleet, &login["admin_user"], &login["admin_password"]).await;
+    let admin = admin.unwrap().unwrap();
+    let nonce = admin.nonce().await.unwrap();
+    let editor = Editor { fleet: &fleet, admin, nonce };
 
     let picture = a_picture_is_there_in_all_sizes_at_once(&editor).await;
     it_is_edited_on_another_instance(&editor, &picture).await;
@@ -95,37 +99,7 @@ async fn uploads_are_the_same_from_every_instance() {
     it_survives_what_keeps_it(&fleet).await;
 }
 
-impl<'a> Editor<'a> {
-    async fn log_in(fleet: &'a Fleet, login: &Value) -> Self {
-        let form = format!(
-            "log={}&pwd={}&testcookie=1&wp-submit=Log+In",
-            login["admin_user"].as_str().unwrap(),
-            login["admin_password"].as_str().unwrap()
-        );
-        let to = fleet.address().unwrap();
-        let response = fleet
-            .visit(to, Method::POST, "/wp-login.php")
-            .unwrap()
-            .header("content-type", "application/x-www-form-urlencoded")
-            .header("cookie", "wordpress_test_cookie=WP%20Cookie%20check")
-            .body(form)
-            .send()
-            .await
-            .unwrap();
-        let cookies: Vec<String> = response
-            .headers()
-            .get_all("set-cookie")
-            .iter()
-            .filter_map(|value| Some(value.to_str().ok()?.split(';').next()?.to_owned()))
-            .collect();
-        let cookies = cookies.join("; ");
-        let path = "/wp-admin/admin-ajax.php?action=rest-nonce";
-        let request = fleet.visit(to, Method::GET, path).unwrap();
-        let nonce = request.header("cookie", &cookies).send().await.unwrap().text().await.unwrap();
-        assert_eq!(nonce.len(), 10, "{nonce}");
-        Self { fleet, cookies, nonce }
-    }
-
+impl Editor<'_> {
     /// Asks WordPress' REST interface as the editor's browser does.
     async fn ask(
         &self,
@@ -136,8 +110,8 @@ impl<'a> Editor<'a> {
         body: Vec<u8>,
     ) -> Value {
         let path = format!("/?rest_route=/wp/v2/media{route}");
-        let request = self.fleet.visit(to, method, &path).unwrap();
-        let request = request.header("cookie", &self.cookies).header("x-wp-nonce", &self.nonce);
+        let request = self.admin.visit(to, method, &path).unwrap();
+        let request = request.header("x-wp-nonce", &self.nonce);
         let request = request.headers(headers).body(body).timeout(Duration::from_secs(60));
         let response = request.send().await.unwrap();
         let (status, text) = (response.status(), response.text().await.unwrap());

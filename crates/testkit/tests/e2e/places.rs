@@ -1,5 +1,6 @@
 //! What plugins write, and where it goes; the constants of a `wp-config.php` that came with a site.
 
+use flotilla_testkit::admin::Admin;
 use flotilla_testkit::code::Clone;
 use flotilla_testkit::fleet::{Fleet, Settings};
 use flotilla_testkit::wordpress::write;
@@ -24,6 +25,11 @@ if ( isset( $_GET['places'] ) ) {
 	$constants = array( WP_POST_REVISIONS, EMPTY_TRASH_DAYS, WP_CACHE, defined( 'LICENSE' ) );
 	wp_send_json( compact( 'there', 'wrote', 'constants' ) );
 }
+add_action( 'admin_init', function () {
+	if ( isset( $_GET['configure'] ) ) {
+		@file_put_contents( dirname( ABSPATH ) . '/wp-config.php', '<?php' );
+	}
+} );
 if ( isset( $_GET['fill'] ) ) {
 	$piece = str_repeat( 'x', 1 << 20 );
 	$file  = fopen( WP_CONTENT_DIR . '/cache/fill', 'w' );
@@ -53,8 +59,9 @@ async fn plugins_write_where_it_lasts_or_hear_that_it_does_not() {
     let site = fleet.path().join("site");
     write(&site.join("wp-config.php"), CONFIGURATION).unwrap();
     write(&site.join("wp-content/mu-plugins/places.php"), PLUGIN).unwrap();
-    fleet.up().await.unwrap();
+    let login = fleet.up().await.unwrap();
 
+    who_changes_the_configuration_is_told_where_to(&fleet, &login).await;
     each_place_is_what_its_class_says(&fleet).await;
     what_a_release_has_cached_is_not_shown_by_the_next(&fleet).await;
     the_audit_tells_what_becomes_of_it(&fleet).await;
@@ -65,6 +72,20 @@ async fn ask(fleet: &Fleet, instance: &str, query: &str) -> Value {
     let slot = fleet.slots_in_service().await.unwrap()[instance];
     let response = fleet.visit(slot, Method::GET, query).unwrap().send().await.unwrap();
     response.error_for_status().unwrap().json().await.unwrap()
+}
+
+async fn who_changes_the_configuration_is_told_where_to(fleet: &Fleet, login: &Value) {
+    let admin = Admin::log_in(fleet, &login["admin_user"], &login["admin_password"]).await;
+    let admin = admin.unwrap().unwrap();
+    let page = async |path: &str| {
+        let request = admin.visit(fleet.address().unwrap(), Method::GET, path).unwrap();
+        request.send().await.unwrap().text().await.unwrap()
+    };
+    let told = "tried to change wp-config.php";
+    assert!(!page("/wp-admin/").await.contains(told));
+    page("/wp-admin/?configure=1").await;
+    let after = page("/wp-admin/").await;
+    assert!(after.contains(told) && after.contains("places.php"), "{after}");
 }
 
 async fn each_place_is_what_its_class_says(fleet: &Fleet) {
