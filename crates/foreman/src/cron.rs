@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::engine::Snapshot;
-use crate::workshop::{Place, certificate_arguments};
+use crate::workshop::{self, Place, certificate_arguments};
 
 const TICK: Duration = Duration::from_secs(1);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,16 +40,8 @@ const NEXT_BYTES_MAX: u64 = 4096;
 /// What cron works with.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// PHP, its user and the media; the directory is cron's own.
-    pub place: Place,
-    /// The site's bare repository.
-    pub git_dir: PathBuf,
-    /// This program.
-    pub own_program: PathBuf,
-    /// The generated `wp-config.php`.
-    pub wp_config: String,
-    /// Certificates, in PEM, that may have signed the database's; often empty.
-    pub certificates: String,
+    /// What runners work with; the directory is cron's own.
+    pub work: workshop::Options,
     /// Where runners write what PHP says.
     pub log: PathBuf,
     /// After how long somebody looks for due events, at the latest.
@@ -141,9 +133,9 @@ fn idle<'a>(runners: &'a mut [Runner], revision: &Revision) -> Option<&'a mut Ru
 impl Runner {
     fn new(options: &Options, number: u16) -> Self {
         let name = format!("cron-{number}");
-        let directory = options.place.directory.join(number.to_string());
-        let place = Place { directory: directory.clone(), ..options.place.clone() };
-        let mut args = certificate_arguments(!options.certificates.is_empty());
+        let directory = options.work.place.directory.join(number.to_string());
+        let place = Place { directory: directory.clone(), ..options.work.place.clone() };
+        let mut args = certificate_arguments(!options.work.certificates.is_empty());
         args.extend([format!("{}/cron.php", layout::PHP), "work".to_owned()]);
         let init = Init {
             programs: vec![Program {
@@ -161,7 +153,7 @@ impl Runner {
         // Plugins of one site must not see the processes of another one, whose user is the same.
         let room = Room { has_own_pids: true, ..place.room() };
         let launch = Launch {
-            program: options.own_program.clone(),
+            program: options.work.own_program.clone(),
             args: vec![
                 "internal".to_owned(),
                 "init".to_owned(),
@@ -176,13 +168,13 @@ impl Runner {
         };
         let unit = Unit {
             name: name.clone(),
-            own_program: options.own_program.clone(),
+            own_program: options.work.own_program.clone(),
             launch,
             stop_signal: Signal::SIGTERM,
             stop_timeout: UNIT_STOP_TIMEOUT,
         };
         let worktree =
-            Worktree::new(Git::new(&options.git_dir), name, place.directory.join("site"));
+            Worktree::new(Git::new(&options.work.git_dir), name, place.directory.join("site"));
         Self { place, worktree, unit, since: None, revision: None }
     }
 
@@ -216,7 +208,7 @@ impl Runner {
     }
 
     async fn start(&mut self, options: &Options, revision: Revision) -> Result<(), CronError> {
-        self.place.make(&options.wp_config, &options.certificates)?;
+        self.place.make(&options.work.wp_config, &options.work.certificates)?;
         let run = self.place.path("run");
         make_directory(&run)?;
         give_to(&run, self.place.php_user.as_deref())?;

@@ -47,6 +47,13 @@ fn options(site: &Site) -> anyhow::Result<Options> {
     let needs = settings::Place { stores: &stores, php_user: &php_user };
     let settings = settings::slot_settings(config, &url, &login, &secrets, &constants, needs)?;
     let place = place(site, directory.join("workshop"))?;
+    let workshop = workshop::Options {
+        place: place.clone(),
+        git_dir: directory.join("site.git"),
+        own_program: std::env::current_exe()?,
+        wp_config: settings.wp_config.clone(),
+        certificates: login.certificates,
+    };
     Ok(Options {
         listen: site.foreman_address()?.context("the foreman has no address yet")?,
         balancer_control: loopback(BALANCER_CONTROL)?,
@@ -58,24 +65,17 @@ fn options(site: &Site) -> anyhow::Result<Options> {
         policy: config.deploy.policy(),
         instances: config.fleet.instances,
         upgrade_timeout: config.deploy.upgrade_timeout,
-        workshop: workshop::Options {
-            place: place.clone(),
-            git_dir: directory.join("site.git"),
-            own_program: std::env::current_exe()?,
-            wp_config: settings.wp_config.clone(),
-            certificates: login.certificates.clone(),
-        },
         cron: cron::Options {
-            place: workshop::Place { directory: directory.join("cron"), ..place },
-            git_dir: directory.join("site.git"),
-            own_program: std::env::current_exe()?,
-            wp_config: settings.wp_config.clone(),
-            certificates: login.certificates,
+            work: workshop::Options {
+                place: workshop::Place { directory: directory.join("cron"), ..place },
+                ..workshop.clone()
+            },
             log: layout.log("cron"),
             interval: config.cron.interval,
             runners_max: config.cron.runners,
             run_limit: config.cron.run_limit,
         },
+        workshop,
         site: provision_options(site, &secrets, &url),
         secrets,
         directory,

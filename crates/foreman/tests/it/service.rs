@@ -150,7 +150,13 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
     };
     // No PHP runs in these tests: what would start it ends well and does nothing.
     let own_program = Path::new("/bin/true").to_owned();
-    let git_dir = own.join("site.git");
+    let workshop = workshop::Options {
+        place: place.clone(),
+        git_dir: own.join("site.git"),
+        own_program,
+        wp_config: settings.wp_config.clone(),
+        certificates: String::new(),
+    };
     Options {
         listen: foreman,
         secrets,
@@ -163,24 +169,17 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
         policy: Policy::default(),
         instances: 1,
         upgrade_timeout: Duration::from_secs(5),
-        workshop: workshop::Options {
-            place: place.clone(),
-            git_dir: git_dir.clone(),
-            own_program: own_program.clone(),
-            wp_config: settings.wp_config.clone(),
-            certificates: String::new(),
-        },
         cron: cron::Options {
-            place: workshop::Place { directory: own.join("cron"), ..place },
-            git_dir,
-            own_program,
-            wp_config: settings.wp_config.clone(),
-            certificates: String::new(),
+            work: workshop::Options {
+                place: workshop::Place { directory: own.join("cron"), ..place },
+                ..workshop.clone()
+            },
             log: directory.join("cron.log"),
             interval: Duration::from_secs(3_600),
             runners_max: 1,
             run_limit: Duration::from_secs(5),
         },
+        workshop,
         site: site_options(directory, &own, &url),
         directory: own,
         settings,

@@ -1,11 +1,14 @@
 //! Beginning a room in the namespaces of a running unit, to see what that unit has mounted.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::libc;
 use nix::sched::{CloneFlags, setns};
+use nix::unistd::{chroot, fchdir};
 use serde::{Deserialize, Serialize};
 
 use super::RoomError;
@@ -33,10 +36,17 @@ impl Base {
         let enter = || -> io::Result<()> {
             // Opened first: what shows them may not be visible from inside.
             let (user, mounts) = (namespace("user")?, namespace("mnt")?);
+            let root = OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+                .open(format!("/proc/{pid}/root"))?;
             if !is_own("user", pid)? {
                 setns(user, CloneFlags::CLONE_NEWUSER)?;
             }
-            Ok(setns(mounts, CloneFlags::CLONE_NEWNS)?)
+            setns(mounts, CloneFlags::CLONE_NEWNS)?;
+            // The unit's own `/` is another one than its namespace's where all runs in a chroot.
+            fchdir(root)?;
+            Ok(chroot(".")?)
         };
         enter().map_err(|error| self.error(error.to_string()))
     }
