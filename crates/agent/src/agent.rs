@@ -115,7 +115,7 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
         generation: memory.desired.generation,
         slots: Slots::default(),
     });
-    let client = reqwest::Client::builder()
+    let client = flotilla_host::http::client_builder()
         .redirect(reqwest::redirect::Policy::none())
         .pool_max_idle_per_host(0)
         .build()

@@ -4,6 +4,7 @@
 //! itself, its visitors come through its balancer, and whoever kills a part kills a real process.
 
 pub mod code;
+pub mod dynamodb;
 pub mod exchange;
 pub mod fleet;
 pub mod load;
@@ -12,5 +13,6 @@ pub mod parts;
 pub mod process;
 pub mod program;
 pub mod s3;
+pub mod tls;
 pub mod wait;
 pub mod wordpress;

@@ -18,4 +18,5 @@ mod posix;
 mod promises;
 mod proxy;
 mod server;
+mod tls;
 mod tools;
