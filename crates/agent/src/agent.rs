@@ -107,7 +107,7 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
     };
     let memory = recall(&options)?;
     if let Some(settings) = &memory.settings {
-        sessions.use_nodes(settings)?;
+        sessions.use_store(settings)?;
     }
     tasks.spawn("keep_sessions", sessions.clone().keep(tasks.stopping()));
     let (report, reports) = watch::channel(AgentReport {
@@ -243,7 +243,7 @@ impl Agent {
         if reply.settings != self.memory.settings_digest || self.memory.settings.is_none() {
             match self.foreman.settings().await {
                 Ok(settings) => {
-                    if let Err(error) = self.sessions.use_nodes(&settings) {
+                    if let Err(error) = self.sessions.use_store(&settings) {
                         tracing::error!(error = chain(&error), "The session nodes cannot be told");
                     }
                     self.memory.settings = Some(settings);
