@@ -107,7 +107,7 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
     };
     let memory = recall(&options)?;
     if let Some(settings) = &memory.settings {
-        sessions.use_nodes(settings)?;
+        sessions.use_store(settings)?;
         options.media.configure(settings.media.as_ref())?;
     }
     tasks.spawn("keep_sessions", sessions.clone().keep(tasks.stopping()));
@@ -117,7 +117,7 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
         generation: memory.desired.generation,
         slots: Slots::default(),
     });
-    let client = reqwest::Client::builder()
+    let client = flotilla_host::http::client_builder()
         .redirect(reqwest::redirect::Policy::none())
         .pool_max_idle_per_host(0)
         .build()
@@ -247,7 +247,7 @@ impl Agent {
         if reply.settings != self.memory.settings_digest || self.memory.settings.is_none() {
             match self.foreman.settings().await {
                 Ok(settings) => {
-                    if let Err(error) = self.sessions.use_nodes(&settings) {
+                    if let Err(error) = self.sessions.use_store(&settings) {
                         tracing::error!(error = chain(&error), "The session nodes cannot be told");
                     }
                     if let Err(error) = self.options.media.configure(settings.media.as_ref()) {

@@ -57,7 +57,7 @@ impl Foreman {
     /// # Errors
     /// The HTTP client cannot be made.
     pub fn new(base: String, token: Token) -> Result<Self, ForemanError> {
-        let client = reqwest::Client::builder()
+        let client = flotilla_host::http::client_builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(STALL_TIMEOUT.max(ANSWER_TIMEOUT))
             .build()

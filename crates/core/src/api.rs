@@ -106,8 +106,9 @@ pub struct SlotSettings {
     pub body_bytes_max: u64,
     /// How long a PHP session lives after its last use, in seconds.
     pub session_lifetime_seconds: u64,
-    /// The memcached nodes that keep the sessions, as `host:port`.
-    pub session_nodes: Vec<String>,
+    /// What keeps the sessions.
+    #[serde(default)]
+    pub session_store: SessionStore,
     /// Whose object cache is used: `auto`, `on` or `off`.
     pub object_cache: String,
     /// The time zone of PHP.
@@ -125,6 +126,46 @@ pub struct SlotSettings {
     /// Where media are; `None` when they are a directory of this machine.
     #[serde(default)]
     pub media: Option<MediaSettings>,
+}
+
+/// What keeps the sessions of PHP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum SessionStore {
+    /// Memcached nodes.
+    Nodes {
+        /// They, as `host:port`.
+        addresses: Vec<String>,
+    },
+    /// The memcached nodes of an ElastiCache cluster.
+    Cluster {
+        /// Its configuration endpoint, `host:port`.
+        endpoint: String,
+    },
+    /// A DynamoDB table.
+    Table {
+        /// Its name.
+        name: String,
+        /// Its region.
+        region: String,
+        /// Where DynamoDB is; `None` is AWS itself.
+        endpoint: Option<String>,
+    },
+}
+
+impl Default for SessionStore {
+    fn default() -> Self {
+        Self::Nodes { addresses: Vec::new() }
+    }
+}
+
+impl SessionStore {
+    /// Returns whether whoever works with this one can go over to `new` while it runs. Lists of nodes
+    /// are followed.
+    #[must_use]
+    pub fn leads_to(&self, new: &Self) -> bool {
+        self == new || matches!((self, new), (Self::Nodes { .. }, Self::Nodes { .. }))
+    }
 }
 
 /// Asks for a deploy.

@@ -34,7 +34,7 @@ pub use keys::{
     Balancer, Cache, Config, Database, Deploy, Fleet, Foreman, Log, Media, Php, Secrets, Sessions,
     Site, Target, WordPress,
 };
-pub use kind::{DatabaseTls, LogLevel, MediaStore, ObjectCache, TargetKind};
+pub use kind::{DatabaseTls, LogLevel, MediaStore, ObjectCache, SessionBackend, TargetKind};
 pub use number::Size;
 pub use source::Source;
 pub use write::reference_markdown;
@@ -99,6 +99,16 @@ impl Config {
     pub fn connections_needed(&self) -> u32 {
         let workers = u32::from(self.fleet.instances) * u32::from(self.php.workers);
         workers * 2 + u32::from(self.cron.runners) + CONNECTIONS_RESERVED
+    }
+}
+
+impl Sessions {
+    /// Returns whether the nodes that keep the sessions are flotilla's own.
+    #[must_use]
+    pub fn are_on_own_nodes(&self) -> bool {
+        self.backend == SessionBackend::Memcached
+            && self.nodes.is_empty()
+            && self.discovery.is_none()
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr, token: Token) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
+        let http = flotilla_host::http::client_builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             .build()?;

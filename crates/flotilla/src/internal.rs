@@ -88,7 +88,7 @@ pub(crate) async fn run(command: Internal, printer: &Printer) -> anyhow::Result<
         Internal::Agent { data_dir, instance } => {
             let name =
                 instance.parse().map_err(|error| failure::configuration(format!("{error}")))?;
-            agent::run(&data_dir, name).await?;
+            Box::pin(agent::run(&data_dir, name)).await?;
         }
         Internal::Launch { .. }
         | Internal::Inside { .. }

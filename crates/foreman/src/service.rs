@@ -204,7 +204,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ForemanError> {
 }
 
 fn effects(options: &Options, workshop: &Arc<Workshop>) -> Result<Effects, ForemanError> {
-    let client = reqwest::Client::builder()
+    let client = flotilla_host::http::client_builder()
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(ForemanError::Client)?;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use flotilla_core::api::SlotSettings;
+use flotilla_core::api::{SessionStore, SlotSettings};
 use flotilla_core::config::{Config, DatabaseTls, MediaStore};
 use flotilla_core::constants::{ConstantValue, Constants};
 use flotilla_core::id::Token;
@@ -59,9 +59,9 @@ pub const BUCKET_KEY_ID: &str = "flotilla";
 /// The stores that a fleet's machines share besides the database.
 #[derive(Debug, Clone, Default)]
 pub struct Stores {
-    /// Where PHP sessions are kept, as `host:port`.
-    pub sessions: Vec<String>,
-    /// Where the object cache is; empty when there is none.
+    /// Where PHP sessions are kept.
+    pub sessions: SessionStore,
+    /// The memcached nodes of the object cache; empty when there is none.
     pub cache: Vec<SocketAddr>,
     /// The embedded store of media; `None` when there is none.
     pub bucket: Option<SocketAddr>,
@@ -101,7 +101,7 @@ pub fn slot_settings(
         upload_bytes_max: config.php.upload_max_size.bytes(),
         body_bytes_max: config.balancer.max_body_size.bytes(),
         session_lifetime_seconds: config.php.session_lifetime.as_secs(),
-        session_nodes: place.stores.sessions.clone(),
+        session_store: place.stores.sessions.clone(),
         object_cache: config.cache.object.as_str().to_owned(),
         timezone: config.site.timezone.clone(),
         smoke: config.deploy.smoke.clone(),

@@ -5,7 +5,7 @@
 //! inherits, so "the lock is held" means "it or a child of it lives", whoever started it. Nothing
 //! else is inherited: a service that was started by another one must not keep that one's lock.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -27,7 +27,7 @@ pub struct Launch {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Its whole environment.
+    /// Its environment; parts of our own also get what concerns AWS and certificates.
     pub env: Vec<(String, String)>,
     /// Its working directory.
     pub directory: PathBuf,
@@ -113,6 +113,8 @@ fn prepare(launch: &Launch) -> Result<std::process::Command, LaunchError> {
     }
     let identity = launch.user.as_deref().map(find_user).transpose()?;
     let is_own_program = is_own_program(&launch.program);
+    let is_own_part = is_own_program && launch.room.is_none() && launch.user.is_none();
+    let kept = std::env::vars_os().filter(|(name, _)| is_own_part && is_kept(name));
     if let Some(room) = &launch.room {
         room.enter()?;
     }
@@ -125,12 +127,21 @@ fn prepare(launch: &Launch) -> Result<std::process::Command, LaunchError> {
     command
         .args(&launch.args)
         .env_clear()
+        .envs(kept)
         .envs(launch.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
         .current_dir(&launch.directory)
         .stdin(std::process::Stdio::null())
         .stdout(log)
         .stderr(errors);
     Ok(command)
+}
+
+/// Returns whether our own parts pass a variable on to each other: those in which AWS' tools look for
+/// credentials, and those that say whose certificates are trusted. In arguments, everybody on the
+/// machine could read them. Programs of others, and whoever has a user or a room, get none.
+fn is_kept(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b"AWS_") || matches!(name, b"SSL_CERT_FILE" | b"SSL_CERT_DIR")
 }
 
 /// Returns whether a program is the one that this process runs.

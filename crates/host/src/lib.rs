@@ -6,6 +6,7 @@ pub mod command;
 pub mod fastcgi;
 pub mod files;
 pub mod git;
+pub mod http;
 pub mod init;
 pub mod inside;
 pub mod launch;

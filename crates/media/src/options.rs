@@ -19,6 +19,9 @@ pub struct StoreOptions {
     pub prefix: String,
     /// The keys; `None` asks the environment, the profile, or the machine's role, in that order.
     pub credentials: Option<Credentials>,
+    /// Certificates, in PEM, that may have signed the server's besides those that the machine trusts.
+    #[serde(default)]
+    pub certificates: Option<String>,
 }
 
 /// A pair of keys.

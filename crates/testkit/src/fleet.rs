@@ -139,7 +139,7 @@ impl Fleet {
             directory: path.to_owned(),
             user: settings.user.map(str::to_owned),
         };
-        let client = Client::builder()
+        let client = flotilla_host::http::client_builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(ANSWER_LIMIT)

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod code;
+pub mod dynamodb;
 pub mod exchange;
 pub mod fleet;
 pub mod load;
@@ -13,5 +14,6 @@ pub mod parts;
 pub mod process;
 pub mod program;
 pub mod s3;
+pub mod tls;
 pub mod wait;
 pub mod wordpress;

@@ -154,7 +154,7 @@ impl Load {
 }
 
 fn client(address: SocketAddr) -> anyhow::Result<Client> {
-    Ok(Client::builder()
+    Ok(flotilla_host::http::client_builder()
         .no_proxy()
         .resolve("localhost", address)
         .redirect(reqwest::redirect::Policy::none())

@@ -151,7 +151,7 @@ impl SeaweedStore {
         let ports = Ports::draw()?;
         let mut process = ports.command(directory.path())?.spawn()?;
         let access = Access::to(([127, 0, 0, 1], ports.s3).into());
-        let client = reqwest::Client::new();
+        let client = flotilla_host::http::client()?;
         let health = format!("{}/healthz", access.endpoint);
         let folder = format!("http://127.0.0.1:{}/buckets/{BUCKET}/", ports.filer);
         let log = directory.path().join("log");
@@ -264,7 +264,7 @@ mod tests {
 
     async fn assert_private(access: &Access) {
         let url = format!("{}/{}/key", access.endpoint, access.bucket);
-        let response = reqwest::get(url).await.unwrap();
+        let response = flotilla_host::http::client().unwrap().get(url).send().await.unwrap();
         assert_eq!(response.status(), 403);
     }
 

@@ -62,7 +62,7 @@ async fn a_corrupt_state_file_leaves_a_balancer_that_says_503() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(&directory);
     std::fs::write(&options.state_file, b"not json").unwrap();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = flotilla_host::http::client_builder().no_proxy().build().unwrap();
     let balancer = start(options).unwrap();
     let site = Site { balancer, upstreams: Vec::new(), client, directory };
     let response = site.get("/").await;

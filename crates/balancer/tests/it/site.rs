@@ -39,7 +39,7 @@ impl Site {
         let mut options = options(&directory);
         change(&mut options);
         let balancer = start(options).unwrap();
-        let client = Client::builder().no_proxy().build().unwrap();
+        let client = flotilla_host::http::client_builder().no_proxy().build().unwrap();
         Self { balancer, upstreams: Vec::new(), client, directory }
     }
 

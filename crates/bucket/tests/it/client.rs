@@ -21,7 +21,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address: address.to_string(), http: reqwest::Client::new() }
+        Self { address: address.to_string(), http: flotilla_host::http::client().unwrap() }
     }
 
     /// Returns a signed request; its body is not covered by the signature.

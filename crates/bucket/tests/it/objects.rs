@@ -17,7 +17,7 @@ async fn whoever_does_not_sign_gets_nothing() {
     let request = store.client.request(Method::GET, &format!("/{BUCKET}/private"), "", &[]);
     let mut request = request.build().unwrap();
     request.headers_mut().clear();
-    let response = reqwest::Client::new().execute(request).await.unwrap();
+    let response = flotilla_host::http::client().unwrap().execute(request).await.unwrap();
     assert_eq!(response.status(), 403);
     assert_eq!(code(response).await, "AccessDenied");
     store.stop().await;

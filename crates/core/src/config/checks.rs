@@ -1,7 +1,7 @@
 //! Rules between keys, which a key alone cannot check.
 
 use super::keys::Config;
-use super::kind::{DatabaseTls, MediaStore};
+use super::kind::{DatabaseTls, MediaStore, SessionBackend};
 use super::source::Source;
 
 /// Database connections that are kept free for flotilla itself: the workshop, upgrades, cron and an
@@ -39,6 +39,17 @@ pub(super) const CHECKS: &[Check] = &[
         problem: bucket_is_whole,
     },
     Check { keys: &["media.access_key_id", "media.secret_access_key"], problem: key_is_a_pair },
+    Check { keys: &["sessions.backend", "sessions.nodes"], problem: table_has_no_nodes },
+    Check { keys: &["sessions.backend", "sessions.discovery"], problem: table_has_no_cluster },
+    Check { keys: &["sessions.nodes", "sessions.discovery"], problem: nodes_come_from_one_place },
+    Check {
+        keys: &["sessions.backend", "sessions.table", "sessions.region"],
+        problem: table_has_a_name,
+    },
+    Check {
+        keys: &["sessions.backend", "sessions.table", "sessions.region", "sessions.endpoint"],
+        problem: table_is_wanted,
+    },
     Check { keys: &["foreman.listen", "balancer.listen"], problem: addresses_differ },
     Check { keys: &["site.source", "site.source_sha256"], problem: checksum_has_a_zip },
 ];
@@ -140,6 +151,55 @@ fn key_is_a_pair(config: &Config) -> Option<String> {
     (media.access_key_id.is_some() != media.secret_access_key.is_some()).then(|| {
         "`media.access_key_id` and `media.secret_access_key` belong together; set both, or neither \
          to use the environment, the profile or the machine's role"
+            .to_owned()
+    })
+}
+
+fn is_in_table(config: &Config) -> bool {
+    config.sessions.backend == SessionBackend::DynamoDb
+}
+
+fn table_has_no_nodes(config: &Config) -> Option<String> {
+    (is_in_table(config) && !config.sessions.nodes.is_empty()).then(|| {
+        "`sessions.nodes` are memcached servers, but `sessions.backend = \"dynamodb\"` keeps \
+         sessions in a table; remove the one or the other"
+            .to_owned()
+    })
+}
+
+fn table_has_no_cluster(config: &Config) -> Option<String> {
+    (is_in_table(config) && config.sessions.discovery.is_some()).then(|| {
+        "`sessions.discovery` finds memcached servers, but `sessions.backend = \"dynamodb\"` keeps \
+         sessions in a table; remove the one or the other"
+            .to_owned()
+    })
+}
+
+fn nodes_come_from_one_place(config: &Config) -> Option<String> {
+    (!config.sessions.nodes.is_empty() && config.sessions.discovery.is_some()).then(|| {
+        "`sessions.nodes` and `sessions.discovery` both tell which memcached servers there are; \
+         remove one of them"
+            .to_owned()
+    })
+}
+
+fn table_has_a_name(config: &Config) -> Option<String> {
+    let sessions = &config.sessions;
+    let is_named = sessions.table.is_some() && sessions.region.is_some();
+    (is_in_table(config) && !is_named).then(|| {
+        "`sessions.backend = \"dynamodb\"` needs the name of the table and where it is; set \
+         `sessions.table` and `sessions.region`"
+            .to_owned()
+    })
+}
+
+fn table_is_wanted(config: &Config) -> Option<String> {
+    let sessions = &config.sessions;
+    let names_one =
+        sessions.table.is_some() || sessions.region.is_some() || sessions.endpoint.is_some();
+    (!is_in_table(config) && names_one).then(|| {
+        "`sessions.table`, `sessions.region` and `sessions.endpoint` are used only with \
+         `sessions.backend = \"dynamodb\"`; set that, or remove them"
             .to_owned()
     })
 }

@@ -12,14 +12,15 @@ use super::constants::ConstantTable;
 use super::database_url::DatabaseUrl;
 use super::declare::{Key, Section, configuration};
 use super::kind::{
-    DatabaseTls, Kind, List, LogLevel, MediaStore, ObjectCache, Switch, TargetKind, one_of,
+    DatabaseTls, Kind, List, LogLevel, MediaStore, ObjectCache, SessionBackend, Switch, TargetKind,
+    one_of,
 };
 use super::number::{Ratio, Size, mebibytes, millis, seconds, whole};
 use super::source::Source;
 use super::text::{
-    Maybe, absolute_path, branch, bucket_name, email, key_id, locale, node_address, object_prefix,
-    parsed, path, region, request_path, secret, secret_key, sha256, socket_address, system_user,
-    table_prefix, timezone, title, web_address, wordpress_user,
+    Maybe, absolute_path, aws_region, branch, bucket_name, dynamodb_table, email, key_id, locale,
+    node_address, object_prefix, parsed, path, region, request_path, secret, secret_key, sha256,
+    socket_address, system_user, table_prefix, timezone, title, web_address, wordpress_user,
 };
 use crate::constants::Constants;
 use crate::deploy::HoldMode;
@@ -157,12 +158,32 @@ configuration! {
             example r#""/run/credentials/flotilla/secrets.key""#;
     }
 
-    /// The store of PHP sessions, which all instances share. Each session is kept on two nodes.
+    /// The store of PHP sessions, which all instances share. Memcached keeps each session on two
+    /// nodes. When the store is changed, sessions stay behind in the old one.
     sessions: Sessions {
+        /// What keeps the sessions: `memcached` nodes, or a `dynamodb` table. A table loses nothing,
+        /// answers within milliseconds instead of one, takes sessions of up to 400 KB, and is paid by
+        /// the request.
+        backend: SessionBackend = SessionBackend::Memcached
+            => one_of::<SessionBackend>(), example r#""dynamodb""#;
         /// Memcached servers of your own, as `host:port`. Empty means that flotilla runs two itself.
         /// With one alone there is one copy of each session.
         nodes: Vec<String> = Vec::new() => List { item: node_address(), items_max: 64 },
             example r#"["10.0.0.5:11211", "10.0.0.6:11211"]"#;
+        /// The configuration endpoint of an ElastiCache cluster for memcached, `host:port`. It tells
+        /// the nodes, and every change of them is followed.
+        discovery: Option<String> = None => Maybe(node_address()),
+            example r#""shop.abc123.cfg.euc1.cache.amazonaws.com:11211""#;
+        /// The DynamoDB table, which must be there: its key is the string `id`, and `expires` its
+        /// time-to-live attribute. Who may use it is found where AWS' own tools look: in the
+        /// environment that `flotilla up` is started in (`AWS_ACCESS_KEY_ID` and the like), in
+        /// profiles, by the machine's role.
+        table: Option<String> = None => Maybe(dynamodb_table()), example r#""shop-sessions""#;
+        /// The region of the table.
+        region: Option<String> = None => Maybe(aws_region()), example r#""eu-central-1""#;
+        /// Where DynamoDB is, when it is not AWS' own address: a private endpoint, or an emulator.
+        endpoint: Option<String> = None
+            => Maybe(web_address()), example r#""http://127.0.0.1:8000""#;
         /// How much memory each node has that flotilla runs. When it is full, the sessions that were
         /// idle longest are lost.
         memory: Size = Size::from_mebibytes(64) => mebibytes(8, 65536), example r#""256MiB""#;

@@ -287,3 +287,17 @@ impl Words for LogLevel {
         (Self::Trace, Self::Trace.as_str()),
     ];
 }
+
+/// What keeps PHP's sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionBackend {
+    /// Memcached nodes.
+    Memcached,
+    /// A DynamoDB table.
+    DynamoDb,
+}
+
+impl Words for SessionBackend {
+    const ALL: &'static [(Self, &'static str)] =
+        &[(Self::Memcached, "memcached"), (Self::DynamoDb, "dynamodb")];
+}

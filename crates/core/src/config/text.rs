@@ -274,6 +274,24 @@ pub(super) fn secret_key() -> Text<Token> {
     Text { what: "a secret key", parse, reveal, redact: |_token| "***".to_owned() }
 }
 
+/// Limits: <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Limits.html>
+pub(super) fn dynamodb_table() -> Plain {
+    let check = |text: &str| {
+        only(text, 255, "_.-")?;
+        require(text.len() >= 3, "it has fewer than 3 characters")
+    };
+    Plain { what: "the name of a DynamoDB table, such as `\"shop-sessions\"`", check }
+}
+
+pub(super) fn aws_region() -> Plain {
+    let check = |text: &str| {
+        only(text, 40, "-")?;
+        let has_capitals = text.bytes().any(|byte| byte.is_ascii_uppercase());
+        require(!has_capitals && text.contains('-'), "AWS has no such names")
+    };
+    Plain { what: "a region of AWS, such as `\"eu-central-1\"`", check }
+}
+
 pub(super) fn socket_address() -> Text<SocketAddr> {
     let parse = |text: &str| {
         text.parse().map_err(|_error: AddrParseError| {

@@ -236,7 +236,8 @@ async fn front_page_answers(site: &Site) -> bool {
         _ => address,
     };
     let host = url.split_once("://").map_or("", |(_, host)| host).to_owned();
-    let Ok(client) = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()
+    let Ok(client) =
+        flotilla_host::http::client_builder().redirect(reqwest::redirect::Policy::none()).build()
     else {
         return false;
     };

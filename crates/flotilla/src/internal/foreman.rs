@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::Context;
-use flotilla_core::config::{Config, ObjectCache, Source as Origin};
+use flotilla_core::api::SessionStore;
+use flotilla_core::config::{ObjectCache, SessionBackend, Sessions, Source as Origin};
 use flotilla_foreman::secrets::Secrets;
 use flotilla_foreman::service::Options;
 use flotilla_foreman::source::Source;
@@ -34,7 +35,7 @@ fn options(site: &Site) -> anyhow::Result<Options> {
     let (php_user, _group) = php_identity(config)?;
     let login = database_login(site, Some(&book))?;
     let stores = settings::Stores {
-        sessions: session_nodes(config, &loopback)?,
+        sessions: session_store(&config.sessions, &loopback)?,
         cache: match config.cache.object {
             ObjectCache::Off => Vec::new(),
             ObjectCache::Auto | ObjectCache::On => vec![loopback(CACHE)?],
@@ -107,15 +108,28 @@ fn provision_options(site: &Site, secrets: &Secrets, url: &str) -> provision::Op
     }
 }
 
-/// Returns the nodes that keep the sessions: the operator's, or those of the fleet itself.
-fn session_nodes(
-    config: &Config,
+/// Returns what keeps the sessions: a store of the operator's, or the nodes of the fleet itself.
+fn session_store(
+    sessions: &Sessions,
     loopback: &impl Fn(&str) -> anyhow::Result<SocketAddr>,
-) -> anyhow::Result<Vec<String>> {
-    if !config.sessions.nodes.is_empty() {
-        return Ok(config.sessions.nodes.clone());
+) -> anyhow::Result<SessionStore> {
+    if sessions.backend == SessionBackend::DynamoDb {
+        return Ok(SessionStore::Table {
+            name: sessions.table.clone().context("`sessions.table` is not set")?,
+            region: sessions.region.clone().context("`sessions.region` is not set")?,
+            endpoint: sessions.endpoint.clone(),
+        });
     }
-    SESSIONS.into_iter().map(|role| Ok(loopback(role)?.to_string())).collect()
+    if let Some(endpoint) = sessions.discovery.clone() {
+        return Ok(SessionStore::Cluster { endpoint });
+    }
+    let addresses = if sessions.nodes.is_empty() {
+        let address = |role| Ok(loopback(role)?.to_string());
+        SESSIONS.into_iter().map(address).collect::<anyhow::Result<_>>()?
+    } else {
+        sessions.nodes.clone()
+    };
+    Ok(SessionStore::Nodes { addresses })
 }
 
 fn source(site: &Site) -> Source {
@@ -126,4 +140,45 @@ fn source(site: &Site) -> Source {
         other => other,
     };
     Source { origin, sha256: site.config.site.source_sha256.clone(), latest_url: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_core::config::Config;
+
+    use super::*;
+
+    fn store(lines: &str) -> SessionStore {
+        let config = Config::parse("flotilla.toml", &format!("[sessions]\n{lines}")).unwrap();
+        let loopback = |role: &str| {
+            let port = if role == SESSIONS[0] { 1 } else { 2 };
+            Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+        };
+        let store = session_store(&config.sessions, &loopback).unwrap();
+        let is_own = matches!(&store, SessionStore::Nodes { addresses }
+            if addresses[0] == "127.0.0.1:1");
+        assert_eq!(config.sessions.are_on_own_nodes(), is_own, "{lines}");
+        store
+    }
+
+    #[test]
+    fn sessions_are_kept_where_the_configuration_says() {
+        let nodes = |addresses: &[&str]| SessionStore::Nodes {
+            addresses: addresses.iter().copied().map(str::to_owned).collect(),
+        };
+        assert_eq!(store(""), nodes(&["127.0.0.1:1", "127.0.0.1:2"]));
+        assert_eq!(store("nodes = ['10.0.0.5:11211']"), nodes(&["10.0.0.5:11211"]));
+        let endpoint = "shop.cfg.euc1.cache.amazonaws.com:11211".to_owned();
+        let cluster = store(&format!("discovery = '{endpoint}'"));
+        assert_eq!(cluster, SessionStore::Cluster { endpoint });
+        let table = |endpoint: Option<&str>| SessionStore::Table {
+            name: "shop-sessions".to_owned(),
+            region: "eu-central-1".to_owned(),
+            endpoint: endpoint.map(str::to_owned),
+        };
+        let named = "backend = 'dynamodb'\ntable = 'shop-sessions'\nregion = 'eu-central-1'\n";
+        assert_eq!(store(named), table(None));
+        let emulated = store(&format!("{named}endpoint = 'http://127.0.0.1:8000'"));
+        assert_eq!(emulated, table(Some("http://127.0.0.1:8000")));
+    }
 }

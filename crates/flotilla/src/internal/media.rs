@@ -45,6 +45,7 @@ pub(crate) fn store_options(settings: &MediaSettings) -> StoreOptions {
             access_key_id: keys.access_key_id.clone(),
             secret_access_key: keys.secret_access_key.reveal().to_owned(),
         }),
+        certificates: None,
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
                 connections_max: connections_max(database),
                 account: live(&site, &secrets, database_account),
             }),
-            sessions_memory_mb: site.config.sessions.nodes.is_empty().then(|| {
+            sessions_memory_mb: site.config.sessions.are_on_own_nodes().then(|| {
                 u32::try_from(site.config.sessions.memory.mebibytes()).unwrap_or(u32::MAX)
             }),
             cache_memory_mb: (site.config.cache.object != ObjectCache::Off)

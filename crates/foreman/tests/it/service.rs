@@ -205,7 +205,7 @@ impl Site {
         let options = options(directory.path(), foreman, balancer);
         let owner = tasks.clone();
         tasks.spawn("foreman", async move { run(options, &owner).await.unwrap() });
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = flotilla_host::http::client_builder().no_proxy().build().unwrap();
         Self { directory, repository, table, foreman, client, tasks }
     }
 

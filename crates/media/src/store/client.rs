@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_host::http::{client_builder, client_builder_trusting};
 use reqsign_aws_v4::{
     Credential, DefaultCredentialProvider, RequestSigner, StaticCredentialProvider,
 };
@@ -48,7 +49,7 @@ impl Store {
     /// Makes a client; nothing is asked yet.
     ///
     /// # Errors
-    /// The endpoint is no address, or one with TLS.
+    /// The endpoint is no address, or the certificates are none.
     pub fn new(options: &StoreOptions) -> Result<Self, StoreError> {
         let base = base(options);
         let unusable = |reason: String| StoreError::Unreachable {
@@ -56,11 +57,14 @@ impl Store {
             address: base.clone(),
             reason,
         };
-        let address = base.parse::<http::Uri>().map_err(|error| unusable(error.to_string()))?;
-        if address.scheme() == Some(&http::uri::Scheme::HTTPS) {
-            return Err(unusable("this version speaks no TLS to a bucket".to_owned()));
-        }
-        let http = reqwest::Client::builder()
+        base.parse::<http::Uri>().map_err(|error| unusable(error.to_string()))?;
+        let builder = match &options.certificates {
+            Some(certificates) => client_builder_trusting(certificates).map_err(|error| {
+                unusable(format!("its certificates: {}", flotilla_core::error::chain(&error)))
+            })?,
+            None => client_builder(),
+        };
+        let http = builder
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(STALL_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -188,6 +192,7 @@ mod tests {
             bucket: bucket.to_owned(),
             prefix: "up loads/".to_owned(),
             credentials: None,
+            certificates: None,
         }
     }
 
@@ -206,9 +211,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endpoint_with_tls_is_refused_with_a_word() {
-        let error = Store::new(&options(None, "shop")).unwrap_err();
-        assert!(error.to_string().contains("no TLS"), "{error}");
+    async fn certificates_that_are_none_are_refused() {
+        let mut options = options(None, "shop");
+        options.certificates = Some("-----BEGIN".to_owned());
+        let error = Store::new(&options).unwrap_err();
+        assert!(error.to_string().contains("there is no certificate in it"), "{error}");
     }
 
     #[tokio::test]

@@ -57,6 +57,16 @@ pub enum StoreError {
         /// What was seen.
         reason: String,
     },
+    /// Whoever answers there is not believed to be the server.
+    #[error("the server of bucket `{bucket}` at `{address}` is not trusted: {reason}")]
+    Untrusted {
+        /// The bucket.
+        bucket: String,
+        /// The server.
+        address: String,
+        /// What is wrong with its certificate, and what to do.
+        reason: String,
+    },
     /// The server says no for another reason.
     #[error("the server of bucket `{bucket}` answers {status} ({code}) to {action}")]
     Refused {
@@ -86,7 +96,7 @@ impl StoreError {
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::Untrusted { .. } => true,
             Self::Refused { status, .. } => status.is_server_error() || is_too_many(*status),
             _ => false,
         }
@@ -94,7 +104,8 @@ impl StoreError {
 
     /// Returns whether the same request may have another outcome when it is sent again.
     pub(crate) fn is_worth_retrying(&self) -> bool {
-        self.is_outage() || matches!(self, Self::Garbled { .. })
+        let passes = self.is_outage() && !matches!(self, Self::Untrusted { .. });
+        passes || matches!(self, Self::Garbled { .. })
     }
 }
 

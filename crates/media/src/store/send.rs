@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use flotilla_host::http::distrust;
 use http::{HeaderMap, Method, header};
 use reqwest::Response;
 use serde::de::DeserializeOwned;
@@ -100,7 +101,7 @@ impl Store {
                     StoreError::Unreachable { .. } => {
                         self.inner.breaker.failed(&error, Instant::now());
                     }
-                    StoreError::NoCredentials { .. } => {}
+                    StoreError::NoCredentials { .. } | StoreError::Untrusted { .. } => {}
                     _ => self.inner.breaker.answered(),
                 }
                 return Err(error);
@@ -160,7 +161,7 @@ impl Store {
         let answer = tokio::time::timeout(ask.time_limit(), self.inner.http.execute(request)).await;
         let response = match answer {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(self.unreachable(flotilla_core::error::chain(&error))),
+            Ok(Err(error)) => return Err(self.unanswered(&error)),
             Err(_) => {
                 let seconds = ask.time_limit().as_secs();
                 return Err(self.unreachable(format!("no answer within {seconds} s")));
@@ -244,6 +245,17 @@ impl Store {
             now,
         }
         .meaning()
+    }
+
+    fn unanswered(&self, error: &reqwest::Error) -> StoreError {
+        match distrust(error) {
+            Some(reason) => StoreError::Untrusted {
+                bucket: self.inner.bucket.clone(),
+                address: self.inner.base.clone(),
+                reason,
+            },
+            None => self.unreachable(flotilla_core::error::chain(error)),
+        }
     }
 
     pub(super) fn unreachable(&self, reason: String) -> StoreError {

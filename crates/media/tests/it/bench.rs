@@ -52,6 +52,7 @@ impl Bench {
                 access_key_id: access.access_key.clone(),
                 secret_access_key: access.secret_key.clone(),
             }),
+            certificates: None,
         }
     }
 

@@ -19,4 +19,5 @@ mod posix;
 mod promises;
 mod proxy;
 mod server;
+mod tls;
 mod tools;

@@ -11,7 +11,7 @@ mod client;
 mod item;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flotilla_host::tasks::Tasks;
@@ -54,6 +54,8 @@ struct Shared {
     permits: Arc<Semaphore>,
     last_token: AtomicU64,
     away_until: Mutex<Option<Instant>>,
+    /// Why it refused the last time; empty when it did not.
+    refusal: Mutex<String>,
 }
 
 /// What is sent to AWS: the operation and its input.
@@ -70,7 +72,7 @@ impl DynamoDb {
     /// differ from those of others.
     ///
     /// # Errors
-    /// The address is none, or there are no certificates to trust.
+    /// No client can be made.
     pub(crate) fn new(table: &Table, seed: u64, tasks: &Tasks) -> Result<Self, reqwest::Error> {
         let shared = Shared {
             name: format!("DynamoDB table {}", table.name),
@@ -79,6 +81,7 @@ impl DynamoDb {
             permits: Arc::new(Semaphore::new(REQUESTS_MAX)),
             last_token: AtomicU64::new(seed),
             away_until: Mutex::new(None),
+            refusal: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared), tasks: tasks.clone() })
     }
@@ -124,6 +127,10 @@ impl Store for DynamoDb {
 impl Shared {
     fn away_until(&self) -> Option<Instant> {
         *self.away_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_refusal(&self) -> MutexGuard<'_, String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unreachable(&self) -> StoreError {
@@ -181,18 +188,28 @@ impl Shared {
         let mut input = call.input.clone();
         set(&mut input, "TableName", Json::String(self.table.clone()));
         match self.client.call(call.operation, &input).await {
-            Ok(output) => match call.operation {
-                "GetItem" => Ok(item::found(output.get("Item"), now_seconds())),
-                "UpdateItem" => Ok(item::found(output.get("Attributes"), now_seconds())),
-                _ => Ok(Reply::Done),
-            },
+            Ok(output) => {
+                self.lock_refusal().clear();
+                match call.operation {
+                    "GetItem" => Ok(item::found(output.get("Item"), now_seconds())),
+                    "UpdateItem" => Ok(item::found(output.get("Attributes"), now_seconds())),
+                    _ => Ok(Reply::Done),
+                }
+            }
             Err(ClientError::ConditionFailed(present)) => Ok(match call.token {
                 // An answer was lost, and the write that was repeated had been carried out.
                 Some(token) if item::token(present.as_ref()) == Some(token) => Reply::Done,
                 Some(_) => Reply::Refused,
                 None => Reply::Missing,
             }),
-            Err(ClientError::Refused(reason)) => Err(self.refuses(reason)),
+            Err(ClientError::Refused(reason)) => {
+                let mut last = self.lock_refusal();
+                if *last != reason {
+                    tracing::error!(table = %self.table, reason, "The table of sessions refuses");
+                    last.clone_from(&reason);
+                }
+                Err(self.refuses(reason))
+            }
             Err(ClientError::Unreachable(reason)) => {
                 let mut away_until = self.away_until.lock().unwrap_or_else(PoisonError::into_inner);
                 if away_until.is_none_or(|until| until <= Instant::now()) {

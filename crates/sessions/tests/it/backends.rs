@@ -1,20 +1,13 @@
 //! Promises of each backend.
 
 use std::net::TcpListener;
-use std::process::Stdio;
 use std::thread;
+
+use flotilla_testkit::dynamodb::{Emulator, TABLE};
+use flotilla_testkit::tls::TlsFront;
 
 use crate::contract;
 use crate::fleet::{Fleet, Gateway, wait_until};
-use crate::process::{Process, command, find};
-
-/// Where `make tools` puts what comes from Python's package index.
-const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/venv/bin");
-const TABLE: &str = r#"{
-    "TableName": "sessions", "BillingMode": "PAY_PER_REQUEST",
-    "AttributeDefinitions": [{ "AttributeName": "id", "AttributeType": "S" }],
-    "KeySchema": [{ "AttributeName": "id", "KeyType": "HASH" }]
-}"#;
 
 #[test]
 fn memcached_nodes_keep_the_contract() {
@@ -92,52 +85,16 @@ impl Endpoint {
     }
 }
 
-/// An emulator of AWS with a table.
-struct Emulator {
-    address: String,
-    _process: Process,
-}
-
-impl Emulator {
-    fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let program = std::path::Path::new(TOOLS).join("ministack");
-        assert!(program.is_file(), "`{}` is missing; `make tools` installs it", program.display());
-        let mut emulator = command(&program);
-        emulator
-            .env("BIND_HOST", "127.0.0.1")
-            .env("GATEWAY_PORT", port.to_string())
-            .env("EDGE_PORT", port.to_string())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let process = Process::start(&mut emulator);
-        let emulator = Self { address: format!("http://127.0.0.1:{port}"), _process: process };
-        wait_until("the emulator makes the table", || emulator.make_table());
-        emulator
-    }
-
-    fn make_table(&self) -> bool {
-        let output = command(&find("curl"))
-            .args(["--silent", "--max-time", "5", "--aws-sigv4", "aws:amz:us-east-1:dynamodb"])
-            .args(["--user", "test:test", "-H", "Content-Type: application/x-amz-json-1.0"])
-            .args(["-H", "X-Amz-Target: DynamoDB_20120810.CreateTable", "-d", TABLE, &self.address])
-            .output();
-        let answer = String::from_utf8(output.unwrap().stdout).unwrap();
-        // It may have been made by an attempt whose answer came too late.
-        answer.contains("TableArn") || answer.contains("ResourceInUseException")
-    }
-
-    fn gateway(&self, directory: &std::path::Path, name: &str) -> Gateway {
-        let arguments = ["--table", "sessions", "--endpoint", &self.address];
-        Gateway::start(directory.join(name), &arguments)
-    }
+fn start_on(emulator: &Emulator, directory: &std::path::Path, name: &str) -> Gateway {
+    let arguments = ["--table", TABLE, "--endpoint", &emulator.endpoint()];
+    Gateway::start(directory.join(name), &arguments)
 }
 
 #[test]
 fn e2e_a_dynamodb_table_keeps_the_contract_and_its_locks() {
     let directory = tempfile::tempdir().unwrap();
-    let emulator = Emulator::start();
-    let gateways = ["a", "b", "c"].map(|name| emulator.gateway(directory.path(), name));
+    let emulator = Emulator::start().unwrap();
+    let gateways = ["a", "b", "c"].map(|name| start_on(&emulator, directory.path(), name));
     contract::check(&gateways[0]);
     assert_eq!(gateways[0].client().set("memc.sess.key.s", "0"), "STORED");
     thread::scope(|scope| {
@@ -162,15 +119,36 @@ fn e2e_a_dynamodb_table_keeps_the_contract_and_its_locks() {
 #[test]
 fn e2e_a_table_that_is_missing_or_away_is_named() {
     let directory = tempfile::tempdir().unwrap();
-    let emulator = Emulator::start();
-    let arguments = ["--table", "other", "--endpoint", &emulator.address];
+    let emulator = Emulator::start().unwrap();
+    let arguments = ["--table", "other", "--endpoint", &emulator.endpoint()];
     let gateway = Gateway::start(directory.path().join("a"), &arguments);
     let expected =
         "SERVER_ERROR `DynamoDB table other` refuses: there is no such table in this region";
     assert_eq!(gateway.client().ask("get a"), expected);
-    let gateway = emulator.gateway(directory.path(), "b");
+    let gateway = start_on(&emulator, directory.path(), "b");
     assert_eq!(gateway.client().set("a", "1"), "STORED");
     drop(emulator);
     let said = gateway.client().ask("get a");
     assert_eq!(said, "SERVER_ERROR `DynamoDB table sessions` does not answer");
+}
+
+#[test]
+fn e2e_a_table_behind_tls_keeps_the_contract_when_its_signer_is_trusted() {
+    let directory = tempfile::tempdir().unwrap();
+    let emulator = Emulator::start().unwrap();
+    let front = TlsFront::before(emulator.address).unwrap();
+    let endpoint = front.endpoint();
+    let arguments = ["--table", TABLE, "--endpoint", &endpoint];
+    let authority = front.authority();
+    let trusts = [("SSL_CERT_FILE", authority.as_path())];
+    let gateway = Gateway::start_with(directory.path().join("a"), &arguments, &trusts);
+    contract::check(&gateway);
+    // Nobody has told this one whom to believe.
+    let gateway = Gateway::start(directory.path().join("b"), &arguments);
+    let said = gateway.client().ask("get a");
+    let expected = format!(
+        "SERVER_ERROR `DynamoDB table sessions` refuses: `{endpoint}/` is not trusted: its \
+         certificate is signed by nobody whom this machine trusts; add the signer's to"
+    );
+    assert!(said.starts_with(&expected), "{said}");
 }

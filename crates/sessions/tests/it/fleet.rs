@@ -124,12 +124,22 @@ impl Memcached {
 impl Gateway {
     /// Starts one with these arguments besides its socket.
     pub(crate) fn start(socket: PathBuf, arguments: &[&str]) -> Self {
+        Self::start_with(socket, arguments, &[])
+    }
+
+    /// Starts one with these arguments and variables of the environment.
+    pub(crate) fn start_with(
+        socket: PathBuf,
+        arguments: &[&str],
+        environment: &[(&str, &Path)],
+    ) -> Self {
         let built = std::env::current_exe().unwrap();
         let examples = built.parent().and_then(Path::parent).unwrap().join("examples");
         let mut command = command(&examples.join("sessions_gateway"));
         command.arg("--socket").arg(&socket).args(arguments);
         // What an emulator of AWS takes; memcached nodes want none.
         command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        command.envs(environment.iter().copied());
         let process = Process::start(&mut command);
         let gateway = Self { socket, process };
         wait_until("the gateway listens", || {

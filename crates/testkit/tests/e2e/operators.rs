@@ -9,7 +9,7 @@ use flotilla_testkit::fleet::{Fleet, Settings, record};
 use flotilla_testkit::load::{Load, Plan};
 use flotilla_testkit::parts::Part;
 use nix::sys::signal::Signal;
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::assert_unnoticed;
@@ -83,7 +83,7 @@ async fn what_is_read_as_json_has_its_documented_keys(fleet: &Fleet) {
 async fn a_stranger_gets_nothing(fleet: &Fleet) {
     use flotilla_core::api as paths;
     let foreman = fleet.foreman().unwrap();
-    let client = Client::builder().no_proxy().build().unwrap();
+    let client = flotilla_host::http::client_builder().no_proxy().build().unwrap();
     let git = format!("{}/info/refs?service=git-upload-pack", paths::GIT_PATH);
     let bundle = format!("{}/{}", paths::BUNDLES_PATH, "0".repeat(40));
     let deploy = format!("{}/1", paths::DEPLOYS_PATH);

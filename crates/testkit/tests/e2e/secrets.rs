@@ -122,7 +122,7 @@ async fn tokens_are_replaced_and_agents_join_anew(fleet: &Fleet) {
     let token = |name| std::fs::read(fleet.layout().token(name)).ok();
     let old: Vec<_> = agents.iter().map(token).collect();
     fleet.run(&["secrets", "rotate", "tokens"]).await.unwrap().ok().unwrap();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = flotilla_host::http::client_builder().no_proxy().build().unwrap();
     let url = format!("http://{}{}", fleet.foreman().unwrap(), flotilla_core::api::STATUS_PATH);
     let refused = client.get(url).bearer_auth(&before).send().await.unwrap();
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);

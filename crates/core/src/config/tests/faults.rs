@@ -26,7 +26,7 @@ fn an_unknown_key_is_told_with_the_one_that_was_meant() {
     flotilla.toml:2: unknown key `fleet.instanses`; did you mean `fleet.instances`?
     flotilla.toml:5: unknown key `site.instances`; did you mean `fleet.instances`?
     flotilla.toml:6: unknown key `site.xyzzy`; `[site]` has `title`, `url`, `locale`, `timezone`, `admin_user`, `admin_email`, `source`, `source_sha256`, `plugins`
-    flotilla.toml:8: unknown key `sessions.xyzzy`; `[sessions]` has `nodes`, `memory`
+    flotilla.toml:8: unknown key `sessions.xyzzy`; `[sessions]` has `backend`, `nodes`, `discovery`, `table`, `region`, `endpoint`, `memory`
     ");
 }
 
@@ -246,6 +246,36 @@ fn sizes_that_contain_each_other_are_compared() {
     flotilla.toml:2: `balancer.max_body_size` (72MiB) must be more than `php.upload_max_size` (300MiB), or the balancer refuses uploads that PHP would take; raise the one or lower the other
     flotilla.toml:2: `php.memory_limit` (256MiB) must be at least `php.upload_max_size` (300MiB); raise the one or lower the other
     ");
+}
+
+#[test]
+fn sessions_are_kept_in_one_place() {
+    let table = ["backend = 'dynamodb'", "table = 'shop'", "region = 'eu-central-1'"];
+    let nodes = "nodes = ['10.0.0.5:11211']";
+    let discovery = "discovery = 'shop.cfg.euc1.cache.amazonaws.com:11211'";
+    let told = |lines: &[&str]| faults(&[&["[sessions]"], lines].concat());
+    assert_eq!(told(&table), "no fault");
+    assert_eq!(told(&[discovery]), "no fault");
+    insta::assert_snapshot!(told(&[&table[..], &[nodes]].concat()), @r#"flotilla.toml:5: `sessions.nodes` are memcached servers, but `sessions.backend = "dynamodb"` keeps sessions in a table; remove the one or the other"#);
+    insta::assert_snapshot!(told(&[&table[..], &[discovery]].concat()), @r#"flotilla.toml:5: `sessions.discovery` finds memcached servers, but `sessions.backend = "dynamodb"` keeps sessions in a table; remove the one or the other"#);
+    insta::assert_snapshot!(told(&[nodes, discovery]), @"flotilla.toml:3: `sessions.nodes` and `sessions.discovery` both tell which memcached servers there are; remove one of them");
+    insta::assert_snapshot!(told(&table[..2]), @r#"flotilla.toml:3: `sessions.backend = "dynamodb"` needs the name of the table and where it is; set `sessions.table` and `sessions.region`"#);
+    insta::assert_snapshot!(told(&["endpoint = 'http://127.0.0.1:8000'"]), @r#"flotilla.toml:2: `sessions.table`, `sessions.region` and `sessions.endpoint` are used only with `sessions.backend = "dynamodb"`; set that, or remove them"#);
+}
+
+#[test]
+fn a_table_and_its_region_are_checked() {
+    let told = faults(&["[sessions]", "table = 'a b'", "region = 'Frankfurt'"]);
+    insta::assert_snapshot!(told, @r#"
+    flotilla.toml:2: `sessions.table` must be `""` or the name of a DynamoDB table, such as `"shop-sessions"`: it has characters other than A-Z, a-z, 0-9 and `_` `.` `-`
+    flotilla.toml:3: `sessions.region` must be `""` or a region of AWS, such as `"eu-central-1"`: AWS has no such names
+    "#);
+    let told = faults(&["[sessions]", "table = 'ab'", "region = 'eu'", "endpoint = 'localhost'"]);
+    insta::assert_snapshot!(told, @r#"
+    flotilla.toml:2: `sessions.table` must be `""` or the name of a DynamoDB table, such as `"shop-sessions"`: it has fewer than 3 characters
+    flotilla.toml:3: `sessions.region` must be `""` or a region of AWS, such as `"eu-central-1"`: AWS has no such names
+    flotilla.toml:4: `sessions.endpoint` must be `""` or an http or https address without a path, such as `"https://shop.example"`: it has no `https://` before it
+    "#);
 }
 
 #[test]

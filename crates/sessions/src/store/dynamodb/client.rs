@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use flotilla_host::http::{client_builder, distrust};
 use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner};
 use reqsign_core::hash::hex_sha256;
 use reqsign_core::{Context, FileRead, HttpSend, OsEnv, Signer};
@@ -31,7 +32,8 @@ const PASSING: [&str; 4] = [
 pub(super) enum ClientError {
     /// The condition was not met; with the item that is there, when AWS tells it.
     ConditionFailed(Option<Json>),
-    /// AWS answered that it cannot, and will say so again.
+    /// AWS answered that it cannot, or whoever answers is not believed to be AWS; asking again
+    /// changes nothing.
     Refused(String),
     /// There was no answer, or only "later".
     Unreachable(String),
@@ -47,8 +49,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(region: &str, endpoint: Option<&str>) -> Result<Self, reqwest::Error> {
-        // Whoever was first has installed it for the whole process; that is the same one.
-        let http = reqwest::Client::builder()
+        let http = client_builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
@@ -82,8 +83,12 @@ impl Client {
     }
 
     async fn attempt(&self, operation: &str, input: &Json) -> Result<Json, ClientError> {
-        let unreachable =
-            |error: reqwest::Error| ClientError::Unreachable(flotilla_core::error::chain(&error));
+        let unreachable = |error: reqwest::Error| match distrust(&error) {
+            Some(reason) => {
+                ClientError::Refused(format!("`{}` is not trusted: {reason}", self.address))
+            }
+            None => ClientError::Unreachable(flotilla_core::error::chain(&error)),
+        };
         let body = input.to_string().into_bytes();
         let request = http::Request::post(&self.address)
             .header("content-type", "application/x-amz-json-1.0")

@@ -23,7 +23,8 @@ pub(super) struct Foreman {
 
 impl Foreman {
     pub(super) fn new(port: u16, token: Live<Token>) -> Result<Self, reqwest::Error> {
-        let client = Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build()?;
+        let client =
+            flotilla_host::http::client_builder().no_proxy().timeout(REQUEST_TIMEOUT).build()?;
         Ok(Self { client, address: format!("http://127.0.0.1:{port}"), token })
     }
 
