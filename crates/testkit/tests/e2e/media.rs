@@ -1,6 +1,6 @@
 //! Uploads are the same on every instance, whoever wrote them and whatever dies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,7 +20,6 @@ const SEEN_LIMIT: Duration = Duration::from_secs(5);
 /// How long a plugin's wish to keep a directory from visitors may take to every instance.
 const HIDDEN_LIMIT: Duration = Duration::from_secs(20);
 const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
-const SAME_NAMES: usize = 48;
 const LINES: usize = 12;
 
 /// Does with uploads what plugins do.
@@ -92,7 +91,6 @@ async fn uploads_are_the_same_from_every_instance() {
     let picture = a_picture_is_there_in_all_sizes_at_once(&editor).await;
     it_is_edited_on_another_instance(&editor, &picture).await;
     it_is_gone_when_it_is_deleted(&editor, &picture).await;
-    no_upload_takes_the_name_of_another(&editor).await;
     what_plugins_write_is_whole(&fleet).await;
     what_plugins_hide_is_hidden(&fleet).await;
     a_directory_is_imported_and_verified(&fleet).await;
@@ -239,28 +237,6 @@ async fn it_is_gone_when_it_is_deleted(editor: &Editor<'_>, picture: &Value) {
     })
     .await
     .unwrap();
-}
-
-async fn no_upload_takes_the_name_of_another(editor: &Editor<'_>) {
-    let slots = slots(editor.fleet).await;
-    let uploads = (0..SAME_NAMES).map(|number| {
-        let slot = slots[number % slots.len()];
-        async move {
-            let content = format!("text {number}");
-            let media = editor.upload(slot, "same.txt", "text/plain", content.clone().into()).await;
-            (path_of(media["source_url"].as_str().unwrap()), content)
-        }
-    });
-    let mut stored = BTreeMap::new();
-    for (path, content) in futures_util::future::join_all(uploads).await {
-        let before = stored.insert(path.clone(), content);
-        assert_eq!(before, None, "{path} was given twice");
-    }
-    for slot in slots {
-        for (path, content) in &stored {
-            assert_eq!(get(editor.fleet, slot, path).await.text().await.unwrap(), *content);
-        }
-    }
 }
 
 async fn what_plugins_write_is_whole(fleet: &Fleet) {
