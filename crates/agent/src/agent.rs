@@ -22,7 +22,6 @@ use tokio::sync::{Mutex, watch};
 use crate::Options;
 use crate::foreman::{Foreman, ForemanError};
 use crate::keep::{keep_slot, watch_slot};
-use crate::media::hide_private_media;
 use crate::prepare::{Tools, prepare, wait_until_healthy};
 use crate::receive::remove_leftovers;
 use crate::sessions::SessionGateway;
@@ -156,8 +155,7 @@ impl Agent {
         for name in SlotName::ALL {
             let (slot, gate) = (self.slots.get(name).clone(), Arc::clone(self.gates.get(name)));
             tasks.spawn("keep_slot", keep_slot(slot.clone(), gate, tasks.stopping()));
-            let hiding = hide_private_media(slot, self.options.media.clone(), tasks.stopping());
-            tasks.spawn("hide_private_media", hiding);
+            tasks.spawn("hide_private_media", slot.server.hide_private_media(tasks.stopping()));
         }
         // Before the first report: one that says "nothing is ready yet" would take an instance out
         // of service whose slots have served all the time.
@@ -203,7 +201,7 @@ impl Agent {
                 slot.remove_mark();
                 continue;
             }
-            if let Err(error) = slot.unit.start().await {
+            if let Err(error) = slot.server.unit.start().await {
                 tracing::error!(slot = name.as_str(), %error, "A slot does not start");
                 continue;
             }
@@ -214,7 +212,7 @@ impl Agent {
             }
             self.tell(name, |report| {
                 report.revision = Some(mark.revision.clone());
-                report.address = Some(slot.address);
+                report.address = Some(slot.server.address);
                 report.is_ready = true;
             });
         }
@@ -282,7 +280,8 @@ impl Agent {
         if is_told {
             return;
         }
-        let (blue, green) = tokio::join!(self.slots.blue.workers(), self.slots.green.workers());
+        let (blue, green) =
+            tokio::join!(self.slots.blue.server.workers(), self.slots.green.server.workers());
         self.report.send_modify(|report| {
             report.generation = generation;
             report.slots.blue.php = blue;
@@ -345,7 +344,7 @@ impl Agent {
                 );
                 self.tell(name, |report| {
                     report.revision = Some(revision.clone());
-                    report.address = Some(slot.address);
+                    report.address = Some(slot.server.address);
                     report.is_ready = true;
                     report.error = None;
                 });

@@ -28,13 +28,13 @@ pub(crate) async fn keep_slot(slot: Slot, gate: Arc<Mutex<bool>>, stopping: Canc
         if !*is_kept {
             continue;
         }
-        if slot.has_lost_media() {
+        if slot.server.has_lost_media() {
             tracing::warn!(slot = slot.name.as_str(), "A slot has lost its media and starts anew");
-            if let Err(error) = slot.unit.stop().await {
+            if let Err(error) = slot.server.unit.stop().await {
                 tracing::error!(slot = slot.name.as_str(), %error, "A slot cannot be stopped");
             }
         }
-        match slot.unit.start().await {
+        match slot.server.unit.start().await {
             Ok(was_started) => {
                 wait = KEEP_INTERVAL;
                 if was_started {
@@ -64,7 +64,7 @@ pub(crate) async fn watch_slot(
             () = tokio::time::sleep(WATCH_INTERVAL) => {}
         }
         let generation = report.borrow().generation;
-        let php = slot.workers().await;
+        let php = slot.server.workers().await;
         note_workers(&report, slot.name, generation, php);
     }
 }

@@ -6,10 +6,8 @@
 pub mod agent;
 pub mod foreman;
 mod keep;
-mod media;
 pub mod prepare;
 pub mod receive;
-pub mod render;
 pub mod sessions;
 pub mod slot;
 mod sync;

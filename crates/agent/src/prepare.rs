@@ -10,12 +10,12 @@ use flotilla_core::table::REVISION_HEADER;
 use flotilla_host::files::FileError;
 use flotilla_host::git::{Git, GitError};
 use flotilla_host::unit::UnitError;
+use flotilla_host::web_server::RenderError;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::foreman::Foreman;
 use crate::receive::{ReceiveError, receive};
-use crate::render::RenderError;
 use crate::slot::{Mark, Slot};
 
 /// Where WordPress looks for the object cache of a site.
@@ -114,14 +114,14 @@ pub async fn prepare(
     tell_object_cache(slot, &tools.settings.object_cache);
     if is_running && changed.has_other_paths {
         // PHP keeps which file a path leads to, in opcache and in each worker.
-        slot.unit.stop().await?;
+        slot.server.unit.stop().await?;
         is_running = false;
     }
     if !is_running {
-        slot.configure(tools.settings)?;
+        slot.server.configure(tools.settings)?;
     }
-    slot.name_revision(revision)?;
-    slot.unit.start().await?;
+    slot.server.name_revision(revision)?;
+    slot.server.unit.start().await?;
     wait_until_healthy(slot, revision, tools.client).await?;
     clear_scratch(slot).await;
     let touched: Vec<PathBuf> = changed.written.into_iter().chain(changed.removed).collect();
@@ -133,7 +133,7 @@ pub async fn prepare(
 
 /// Says whose object cache the release uses when its code brings one.
 fn tell_object_cache(slot: &Slot, mode: &str) {
-    if !slot.directory.join("site").join(OBJECT_CACHE).is_file() {
+    if !slot.server.directory.join("site").join(OBJECT_CACHE).is_file() {
         return;
     }
     let message = match mode {
@@ -146,25 +146,25 @@ fn tell_object_cache(slot: &Slot, mode: &str) {
 
 /// What plugins have cached of the release before is of no use to this one, and may be wrong.
 async fn clear_scratch(slot: &Slot) {
-    if let Err(error) = slot.run_script("scratch.php", b"", SCRATCH_TIMEOUT).await {
+    if let Err(error) = slot.server.run_script("scratch.php", b"", SCRATCH_TIMEOUT).await {
         tracing::warn!(
             error = chain(&error),
             "The slot's scratch cannot be emptied; its processes are started anew"
         );
-        drop(slot.unit.stop().await);
-        drop(slot.unit.start().await);
+        drop(slot.server.unit.stop().await);
+        drop(slot.server.unit.start().await);
     }
 }
 
 /// Makes sure that nothing runs in the slot that its change could hurt; returns whether its
 /// processes still run.
 async fn quiesce(slot: &Slot, must_restart: bool) -> Result<bool, UnitError> {
-    if slot.unit.holder()?.is_none() {
+    if slot.server.unit.holder()?.is_none() {
         return Ok(false);
     }
     let deadline = Instant::now() + IDLE_TIMEOUT;
     while !must_restart && Instant::now() < deadline {
-        if slot.workers().await.is_some_and(|workers| workers.busy == 0) {
+        if slot.server.workers().await.is_some_and(|workers| workers.busy == 0) {
             return Ok(true);
         }
         tokio::time::sleep(POLL_INTERVAL).await;
@@ -174,7 +174,7 @@ async fn quiesce(slot: &Slot, must_restart: bool) -> Result<bool, UnitError> {
         must_restart,
         "The slot's processes are started anew"
     );
-    slot.unit.stop().await?;
+    slot.server.unit.stop().await?;
     Ok(false)
 }
 
@@ -188,7 +188,7 @@ pub async fn wait_until_healthy(
     client: &reqwest::Client,
 ) -> Result<(), PrepareError> {
     let deadline = Instant::now() + HEALTH_TIMEOUT;
-    while slot.health(client).await.as_ref() != Some(revision) {
+    while slot.server.health(client).await.as_ref() != Some(revision) {
         if Instant::now() > deadline {
             return Err(PrepareError::Silent(HEALTH_TIMEOUT));
         }
@@ -233,7 +233,7 @@ async fn warm(slot: &Slot, tools: Tools<'_>, touched: &[PathBuf]) {
     };
     let request = Warm { invalidate, compile };
     let body = serde_json::to_vec(&request).unwrap_or_default();
-    match slot.run_script("warm.php", &body, WARM_TIMEOUT).await {
+    match slot.server.run_script("warm.php", &body, WARM_TIMEOUT).await {
         Ok(answer) => match serde_json::from_slice::<Warmed>(&answer) {
             Ok(warmed) => tracing::debug!(
                 compiled = warmed.compiled,
@@ -249,15 +249,16 @@ async fn warm(slot: &Slot, tools: Tools<'_>, touched: &[PathBuf]) {
                 error = chain(&error),
                 "The slot cannot be warmed; its processes are started anew"
             );
-            drop(slot.unit.stop().await);
-            drop(slot.unit.start().await);
+            drop(slot.server.unit.stop().await);
+            drop(slot.server.unit.start().await);
         }
     }
 }
 
 async fn hot_scripts(slot: &Slot, scripts_max: u32) -> Option<Vec<String>> {
     let request = format!("{{\"limit\":{scripts_max}}}");
-    let answer = slot.run_script("scripts.php", request.as_bytes(), WARM_TIMEOUT).await.ok()?;
+    let answer =
+        slot.server.run_script("scripts.php", request.as_bytes(), WARM_TIMEOUT).await.ok()?;
     let hot: Hot = serde_json::from_slice(&answer).ok()?;
     Some(hot.scripts.into_iter().map(|script| script.path).collect())
         .filter(|all: &Vec<String>| !all.is_empty())
@@ -269,7 +270,7 @@ async fn try_out(slot: &Slot, revision: &Revision, tools: Tools<'_>) -> Result<(
         ask(slot, revision, tools, path).await.map_err(|fault| PrepareError::Smoke {
             path: path.clone(),
             fault,
-            log: slot.php_errors(),
+            log: slot.server.php_errors(),
         })?;
     }
     Ok(())
@@ -279,7 +280,7 @@ async fn ask(slot: &Slot, revision: &Revision, tools: Tools<'_>, path: &str) -> 
     let limit = Duration::from_millis(tools.settings.smoke_timeout_millis);
     let request = tools
         .client
-        .get(format!("http://{}{path}", slot.address))
+        .get(format!("http://{}{path}", slot.server.address))
         .header("host", &tools.settings.site_host)
         .header("x-forwarded-proto", &tools.settings.site_scheme)
         .timeout(limit);

@@ -20,3 +20,4 @@ pub mod rotate;
 pub mod session;
 pub mod tasks;
 pub mod unit;
+pub mod web_server;

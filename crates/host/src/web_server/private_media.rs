@@ -6,52 +6,53 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use flotilla_host::files::{Access, FileError, write_atomic};
-use flotilla_host::media::Media;
 use nix::sys::signal::{Signal, kill};
 use tokio_util::sync::CancellationToken;
 
-use crate::slot::Slot;
+use super::WebServer;
+use crate::files::{Access, FileError, write_atomic};
+use crate::media::Media;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// What nginx includes where it serves uploads.
 const FILE: &str = "private-media.conf";
 
-/// Tells a slot's nginx which media are private, now and whenever that changes.
-pub(crate) async fn hide_private_media(slot: Slot, media: Media, stopping: CancellationToken) {
-    let mut shown = private_directories(&media);
+/// Tells nginx which media are private whenever that changes.
+pub(super) async fn follow(server: &WebServer, media: &Media, stopping: CancellationToken) {
+    let mut shown = directories(media);
     loop {
         tokio::select! {
             () = stopping.cancelled() => return,
             () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
-        let now = private_directories(&media);
+        let now = directories(media);
         if now == shown {
             continue;
         }
-        match hide(&slot.directory.join("etc"), &now).and_then(|()| reload(&slot)) {
+        match hide(&server.directory.join("etc"), &now).and_then(|()| reload(server)) {
             Ok(()) => shown = now,
             Err(error) => {
-                tracing::error!(slot = slot.name.as_str(), %error, "Private media cannot be hidden");
+                tracing::error!(unit = server.unit.name, %error, "Private media cannot be hidden");
             }
         }
     }
 }
 
 /// Returns the directories that are private now, relative to the media.
-pub(crate) fn private_directories(media: &Media) -> Vec<String> {
+pub(super) fn directories(media: &Media) -> Vec<String> {
     let text = media.private_directories().and_then(|path| fs::read_to_string(path).ok());
     text.unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
 /// Writes what nginx includes; it reads it when it starts or is told to.
-pub(crate) fn hide(etc: &Path, directories: &[String]) -> Result<(), FileError> {
+pub(super) fn hide(etc: &Path, directories: &[String]) -> Result<(), FileError> {
     write_atomic(&etc.join(FILE), rules(directories).as_bytes(), Access::Public)
 }
 
-fn reload(slot: &Slot) -> Result<(), FileError> {
-    let failed = |source| FileError::Write { path: slot.directory.join("etc").join(FILE), source };
-    let holder = slot.unit.holder().map_err(|error| failed(io::Error::other(error)))?;
+fn reload(server: &WebServer) -> Result<(), FileError> {
+    let failed =
+        |source| FileError::Write { path: server.directory.join("etc").join(FILE), source };
+    let holder = server.unit.holder().map_err(|error| failed(io::Error::other(error)))?;
     // One that does not run, or ends just now, reads the file when it starts.
     if let Some(pid) = holder {
         let _ = kill(pid, Signal::SIGHUP);
