@@ -91,7 +91,7 @@ fn deploy_drop_in(fleet: &Fleet, drop_in: &Path) -> anyhow::Result<()> {
         ("wp-content/object-cache.php", &servers),
         ("wp-content/object-cache-of-the-site.php", &text),
     ])?;
-    fleet.deploy().map(drop)
+    fleet.deploy()
 }
 
 fn run_round(contenders: &mut [Contender]) -> anyhow::Result<()> {

@@ -31,8 +31,8 @@ const WARM_UP_REQUESTS: u16 = 10;
 #[derive(Default)]
 struct Deploys {
     name: &'static str,
-    /// From the start of preparing to the balancer's confirmation, as the fleet itself says.
-    own: Vec<f64>,
+    /// Until the first visitor saw the new release: nobody noticed anything before.
+    prepare_seconds: Vec<f64>,
     seconds: Vec<f64>,
     cpu_seconds: Vec<f64>,
     mixed_millis: Vec<f64>,
@@ -46,6 +46,8 @@ impl Deploys {
         let Some(seconds) = sight.until_all_new else {
             bail!("no visitor saw the new release within {} s", whole.as_secs());
         };
+        let prepared = seconds.saturating_sub(sight.mixed_for);
+        self.prepare_seconds.push(prepared.as_secs_f64());
         self.seconds.push(seconds.as_secs_f64());
         self.cpu_seconds.push(cpu_seconds);
         self.mixed_millis.push(sight.mixed_for.as_secs_f64() * 1e3);
@@ -105,7 +107,7 @@ fn deploy_to_fleet(
     let before = spent(&roots);
     let started_at = Moment::now();
     let (sight, deployed) = watch(&[fleet.address], &fleet.host, mark, || fleet.deploy());
-    deploys.own.push(deployed?.took.as_secs_f64());
+    deployed?;
     deploys.push(&sight, started_at.elapsed(), spent(&roots) - before)
 }
 
@@ -138,8 +140,8 @@ fn print(size: u16, ours: &Deploys, theirs: Option<&Deploys>) {
     let rows: Vec<Vec<String>> = std::iter::once(ours).chain(theirs).map(row).collect();
     let header = [
         "",
+        "s to prepare",
         "s until all see it",
-        "own took s",
         "CPU-s",
         "mixed for ms",
         "old after new",
@@ -159,8 +161,8 @@ fn print(size: u16, ours: &Deploys, theirs: Option<&Deploys>) {
 fn row(deploys: &Deploys) -> Vec<String> {
     vec![
         deploys.name.to_owned(),
+        spread(&deploys.prepare_seconds, 1),
         spread(&deploys.seconds, 1),
-        spread(&deploys.own, 1),
         spread(&deploys.cpu_seconds, 1),
         spread(&deploys.mixed_millis, 0),
         deploys.stale.to_string(),
