@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::files::{Access, FileError, make_directory, write_json};
+use crate::files::{Access, FileError, make_directory, read_json, write_json};
 use crate::launch::{Launch, find_user};
 use crate::ownership::make_directory_of;
 use crate::room::{Base, Bind};
@@ -21,6 +21,8 @@ use crate::unit::Unit;
 
 /// The lock of a mount's unit, in the directory of the mount.
 pub const MOUNT_LOCK: &str = "media.lock";
+/// Its log, in a directory of its own there.
+pub const MOUNT_LOG: &str = "log/media.log";
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -28,6 +30,7 @@ const SPEC: &str = "mount.json";
 const MOUNTED: &str = "mounted";
 /// What the mount's processes keep on the disk: the cache, and files that are being written.
 const DATA: &str = "data";
+const LOG: &str = "log";
 /// In [`DATA`]: the directories that are not for visitors, one a line.
 const PRIVATE: &str = "private-directories";
 
@@ -71,7 +74,9 @@ impl Media {
     pub fn make(&self, user: Option<&str>) -> Result<(), FileError> {
         match self {
             Self::Directory(path) => make_directory_of(path, user),
-            Self::Mount(mount) => make_directory(&mount.directory.join(DATA)),
+            Self::Mount(mount) => {
+                [DATA, LOG].iter().try_for_each(|name| make_directory(&mount.directory.join(name)))
+            }
         }
     }
 
@@ -147,7 +152,7 @@ impl MediaMount {
             env: vec![("LANG".into(), "C.UTF-8".into())],
             directory: PathBuf::from("/"),
             lock: directory.join(MOUNT_LOCK),
-            log: directory.join("media.log"),
+            log: directory.join(MOUNT_LOG),
             user: None,
             room: None,
         };
@@ -177,6 +182,10 @@ impl MediaMount {
             uid: uid.as_raw(),
             gid: gid.as_raw(),
         };
+        // Whoever replaces it makes another daemon follow.
+        if read_json(&path).is_ok_and(|there| there.as_ref() == Some(&spec)) {
+            return Ok(());
+        }
         // It holds keys.
         write_json(&path, &spec, Access::Private)
     }

@@ -7,6 +7,7 @@ mod render;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::api::SlotSettings;
@@ -76,7 +77,7 @@ pub struct WebServer {
     pub directory: PathBuf,
     /// Its processes.
     pub unit: Unit,
-    plan: Plan,
+    plan: Arc<Plan>,
 }
 
 impl WebServer {
@@ -98,7 +99,7 @@ impl WebServer {
             set_mode(&directory.join(part), 0o755)?;
         }
         set_mode(&directory.join("tmp"), 0o1777)?;
-        Ok(Self { address: plan.address, unit: unit(&plan), directory, plan })
+        Ok(Self { address: plan.address, unit: unit(&plan), directory, plan: Arc::new(plan) })
     }
 
     /// Writes the configuration of nginx, php-fpm and WordPress.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use flotilla_core::error::{ErrorKind, Failure};
 use flotilla_core::slot::SlotName;
 use flotilla_host::files::tail;
+use flotilla_host::media::MOUNT_LOG;
 
 use crate::printer::Printer;
 use crate::site::Site;
@@ -75,19 +76,21 @@ fn files(site: &Site) -> BTreeMap<String, PathBuf> {
             files.insert(name, path.clone());
         }
     }
+    let mut add = |name: String, path: PathBuf| {
+        if path.exists() {
+            files.insert(name, path);
+        }
+    };
+    add("foreman/media".to_owned(), site.layout.foreman_media().join(MOUNT_LOG));
     for instance in site.layout.instances_made() {
         let sessions = site.layout.instance(&instance).join("sessions/log/sessions.log");
-        if sessions.exists() {
-            files.insert(format!("{instance}/sessions"), sessions);
-        }
+        add(format!("{instance}/sessions"), sessions);
+        add(format!("{instance}/media"), site.layout.instance_media(&instance).join(MOUNT_LOG));
         for slot in SlotName::ALL {
             let directory = site.layout.instance(&instance).join(slot.as_str()).join("log");
             for file in SLOT_LOGS {
-                let path = directory.join(file);
-                if path.exists() {
-                    let name = file.trim_end_matches(".log");
-                    files.insert(format!("{instance}/{slot}/{name}"), path);
-                }
+                let name = file.trim_end_matches(".log");
+                add(format!("{instance}/{slot}/{name}"), directory.join(file));
             }
         }
     }

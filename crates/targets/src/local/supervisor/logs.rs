@@ -32,11 +32,16 @@ pub(super) async fn rotate_logs(layout: Layout, rotation: Rotation, stopping: Ca
 }
 
 fn directories(layout: &Layout) -> Vec<PathBuf> {
-    let mut all = vec![layout.logs(), layout.foreman().join("workshop/log")];
+    let mut all = vec![
+        layout.logs(),
+        layout.foreman().join("workshop/log"),
+        layout.foreman_media().join("log"),
+    ];
     for instance in layout.instances_made() {
         let slots = SlotName::ALL.map(|slot| layout.instance(&instance).join(slot.as_str()));
         all.extend(slots.map(|slot| slot.join("log")));
         all.push(layout.instance(&instance).join("sessions/log"));
+        all.push(layout.instance_media(&instance).join("log"));
     }
     all
 }
