@@ -51,6 +51,7 @@ packages: compiler
 	$(within) 20m cargo build --locked --workspace --all-targets
 	$(within) 30m target/debug/flotilla packages --install
 	$(call needs,command -v memccapable,libmemcached-tools)
+	$(call needs,command -v chromedriver && command -v chromium,chromium chromium-driver)
 
 compiler:
 	$(call needs,command -v cc && test -e /usr/include/stdio.h,gcc libc6-dev)

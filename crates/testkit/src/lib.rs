@@ -4,6 +4,7 @@
 //! itself, its visitors come through its balancer, and whoever kills a part kills a real process.
 
 pub mod admin;
+pub mod browser;
 pub mod code;
 pub mod dynamodb;
 pub mod exchange;

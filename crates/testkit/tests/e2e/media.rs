@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use flotilla_testkit::admin::Admin;
+use flotilla_testkit::browser::Browser;
 use flotilla_testkit::fleet::{Fleet, Settings};
 use flotilla_testkit::parts::Part;
 use flotilla_testkit::wait::until;
@@ -88,6 +89,7 @@ async fn uploads_are_the_same_from_every_instance() {
     let nonce = admin.nonce().await.unwrap();
     let editor = Editor { fleet: &fleet, admin, nonce };
 
+    a_browser_uploads_a_picture(&fleet, &login).await;
     let picture = a_picture_is_there_in_all_sizes_at_once(&editor).await;
     it_is_edited_on_another_instance(&editor, &picture).await;
     it_is_gone_when_it_is_deleted(&editor, &picture).await;
@@ -169,6 +171,33 @@ async fn everywhere_at_once(fleet: &Fleet, paths: &BTreeSet<String>) {
             assert_eq!(response.status().as_u16(), 200, "{path} from {from}");
         }
     }
+}
+
+/// As an editor does, on the page for new media.
+async fn a_browser_uploads_a_picture(fleet: &Fleet, login: &Value) {
+    let slots = slots(fleet).await;
+    let drawn = get(fleet, slots[0], "/?picture=1").await.bytes().await.unwrap();
+    let file = fleet.path().join("from-a-browser.jpg");
+    std::fs::write(&file, drawn).unwrap();
+    let browser = Browser::start().await.unwrap();
+    let site = format!("http://{}", fleet.host().unwrap());
+    browser.open(&format!("{site}/wp-login.php")).await.unwrap();
+    browser.type_into("#user_login", login["admin_user"].as_str().unwrap()).await.unwrap();
+    browser.type_into("#user_pass", login["admin_password"].as_str().unwrap()).await.unwrap();
+    browser.click("#wp-submit").await.unwrap();
+    browser.text("#wpadminbar").await.unwrap();
+    browser.open(&format!("{site}/wp-admin/media-new.php")).await.unwrap();
+    browser.upload("input[type=file]", &file).await.unwrap();
+    browser
+        .text("#media-items .media-item .pinkynail, #media-items .media-item img")
+        .await
+        .unwrap();
+
+    let listed = get(fleet, slots[1], "/?rest_route=/wp/v2/media&search=from-a-browser").await;
+    let listed: Value = listed.json().await.unwrap();
+    let paths = paths_of(&listed[0]);
+    assert!(paths.len() >= 5, "{listed}");
+    everywhere_at_once(fleet, &paths).await;
 }
 
 async fn a_picture_is_there_in_all_sizes_at_once(editor: &Editor<'_>) -> Value {
