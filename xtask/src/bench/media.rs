@@ -30,7 +30,15 @@ const MEASURES: [(&str, &str); 3] = [
     ("read", "read them again, ms"),
 ];
 
+/// Below the directory of media: a mount of s3fs takes no other owner, so it is not that directory itself.
+const PLACE: &str = "bench";
 const PLUGIN: &str = r#"<?php
+add_filter( 'upload_dir', function ( $place ) {
+	$place['subdir'] = '/bench';
+	$place['path']   = $place['basedir'] . '/bench';
+	$place['url']    = $place['baseurl'] . '/bench';
+	return $place;
+} );
 if ( isset( $_GET['bench-upload'] ) ) {
 	foreach ( array( 'file', 'image', 'media' ) as $name ) {
 		require_once ABSPATH . "wp-admin/includes/$name.php";
@@ -54,7 +62,7 @@ if ( isset( $_GET['bench-upload'] ) ) {
 	wp_send_json( array( 'upload' => $took, 'sizes' => $sizes ) );
 }
 if ( isset( $_GET['bench-file'] ) ) {
-	$path  = WP_CONTENT_DIR . '/uploads/bench.bin';
+	$path  = wp_upload_dir()['path'] . '/bench.bin';
 	$piece = random_bytes( 1 << 20 );
 	$began = hrtime( true );
 	$file  = fopen( $path, 'w' );
@@ -119,7 +127,7 @@ fn contender(name: &'static str, program: &Path, shape: &Shape) -> anyhow::Resul
     Ok(Contender { name, fleet, rounds: BTreeMap::new() })
 }
 
-/// Puts s3fs, on the bucket of the one fleet, in the place of the other one's directory of media.
+/// Puts s3fs, on the bucket of the one fleet, in the other one's directory of media.
 fn mount_s3fs(bucket: &Fleet, fleet: &Fleet) -> anyhow::Result<Background> {
     let place = directory().join("media-s3fs-mount");
     std::fs::create_dir_all(&place).context("cannot make the directory of s3fs")?;
@@ -127,7 +135,8 @@ fn mount_s3fs(bucket: &Fleet, fleet: &Fleet) -> anyhow::Result<Background> {
     write(&keys, &format!("flotilla:{}\n", bucket.secret("bucket_key")?))?;
     set_private(&keys)?;
     fleet.stop()?;
-    let mount_point = fleet.media();
+    let mount_point = fleet.media().join(PLACE);
+    std::fs::create_dir_all(&mount_point).context("cannot make the mount point of s3fs")?;
     let words = [
         "s3fs".to_owned(),
         "media".to_owned(),
