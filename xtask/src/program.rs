@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 
 /// How long a program may run when nobody says otherwise.
 const MINUTES: u32 = 15;
+/// What the names of variables begin with that cargo sets for the program that it runs.
+const OF_THIS_PROGRAM: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 const TIMEOUT_EXIT_CODE: i32 = 124;
 const NOT_FOUND_EXIT_CODE: i32 = 127;
 
@@ -109,6 +111,14 @@ impl Program {
             .args(&self.args)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(root());
+        // What cargo tells this program of itself: crates with a build script that looks at it (ring)
+        // would be built anew by a cargo inside, and once more by the next one outside.
+        for (name, _) in std::env::vars_os() {
+            let is_own = |start: &&str| name.to_string_lossy().starts_with(start);
+            if OF_THIS_PROGRAM.iter().any(is_own) {
+                command.env_remove(&name);
+            }
+        }
         command
     }
 
