@@ -39,49 +39,51 @@ add_filter( 'upload_dir', function ( $place ) {
 	$place['url']    = $place['baseurl'] . '/bench';
 	return $place;
 } );
-if ( isset( $_GET['bench-upload'] ) ) {
-	foreach ( array( 'file', 'image', 'media' ) as $name ) {
-		require_once ABSPATH . "wp-admin/includes/$name.php";
-	}
-	$drawn = get_temp_dir() . 'bench-drawn.jpg';
-	if ( ! file_exists( $drawn ) ) {
-		$picture = imagecreatetruecolor( 3000, 2000 );
-		for ( $i = 0; $i < 4000; ++$i ) {
-			$colour = imagecolorallocate( $picture, ( $i * 7 ) % 256, ( $i * 13 ) % 256, ( $i * 29 ) % 256 );
-			imagefilledellipse( $picture, ( $i * 577 ) % 3000, ( $i * 331 ) % 2000, 90, 60, $colour );
+add_action( 'init', function () {
+	if ( isset( $_GET['bench-upload'] ) ) {
+		foreach ( array( 'file', 'image', 'media' ) as $name ) {
+			require_once ABSPATH . "wp-admin/includes/$name.php";
 		}
-		imagejpeg( $picture, $drawn, 85 );
+		$drawn = get_temp_dir() . 'bench-drawn.jpg';
+		if ( ! file_exists( $drawn ) ) {
+			$picture = imagecreatetruecolor( 3000, 2000 );
+			for ( $i = 0; $i < 4000; ++$i ) {
+				$colour = imagecolorallocate( $picture, ( $i * 7 ) % 256, ( $i * 13 ) % 256, ( $i * 29 ) % 256 );
+				imagefilledellipse( $picture, ( $i * 577 ) % 3000, ( $i * 331 ) % 2000, 90, 60, $colour );
+			}
+			imagejpeg( $picture, $drawn, 85 );
+		}
+		$given = wp_tempnam( 'picture.jpg' );
+		copy( $drawn, $given );
+		$began = hrtime( true );
+		$id    = media_handle_sideload( array( 'name' => 'picture.jpg', 'tmp_name' => $given ), 0 );
+		$took  = ( hrtime( true ) - $began ) / 1e6;
+		$sizes = count( wp_get_attachment_metadata( $id )['sizes'] );
+		wp_delete_attachment( $id, true );
+		wp_send_json( array( 'upload' => $took, 'sizes' => $sizes ) );
 	}
-	$given = wp_tempnam( 'picture.jpg' );
-	copy( $drawn, $given );
-	$began = hrtime( true );
-	$id    = media_handle_sideload( array( 'name' => 'picture.jpg', 'tmp_name' => $given ), 0 );
-	$took  = ( hrtime( true ) - $began ) / 1e6;
-	$sizes = count( wp_get_attachment_metadata( $id )['sizes'] );
-	wp_delete_attachment( $id, true );
-	wp_send_json( array( 'upload' => $took, 'sizes' => $sizes ) );
-}
-if ( isset( $_GET['bench-file'] ) ) {
-	$path  = wp_upload_dir()['path'] . '/bench.bin';
-	$piece = random_bytes( 1 << 20 );
-	$began = hrtime( true );
-	$file  = fopen( $path, 'w' );
-	for ( $i = 0; $i < (int) $_GET['bench-file']; ++$i ) {
-		fwrite( $file, $piece );
+	if ( isset( $_GET['bench-file'] ) ) {
+		$path  = wp_upload_dir()['path'] . '/bench.bin';
+		$piece = random_bytes( 1 << 20 );
+		$began = hrtime( true );
+		$file  = fopen( $path, 'w' );
+		for ( $i = 0; $i < (int) $_GET['bench-file']; ++$i ) {
+			fwrite( $file, $piece );
+		}
+		fclose( $file );
+		$write = ( hrtime( true ) - $began ) / 1e6;
+		$began = hrtime( true );
+		$bytes = 0;
+		$file  = fopen( $path, 'r' );
+		while ( ! feof( $file ) ) {
+			$bytes += strlen( fread( $file, 1 << 20 ) );
+		}
+		fclose( $file );
+		$read = ( hrtime( true ) - $began ) / 1e6;
+		unlink( $path );
+		wp_send_json( compact( 'write', 'read', 'bytes' ) );
 	}
-	fclose( $file );
-	$write = ( hrtime( true ) - $began ) / 1e6;
-	$began = hrtime( true );
-	$bytes = 0;
-	$file  = fopen( $path, 'r' );
-	while ( ! feof( $file ) ) {
-		$bytes += strlen( fread( $file, 1 << 20 ) );
-	}
-	fclose( $file );
-	$read = ( hrtime( true ) - $began ) / 1e6;
-	unlink( $path );
-	wp_send_json( compact( 'write', 'read', 'bytes' ) );
-}
+} );
 "#;
 
 /// One of those that are compared.
