@@ -6,6 +6,7 @@
 mod adopt;
 pub mod api;
 pub mod audit;
+pub mod capture;
 pub mod config;
 pub mod constants;
 pub mod converge;

@@ -7,6 +7,7 @@ pub mod api;
 pub mod audit;
 pub mod auth;
 pub mod bundle;
+pub mod capture;
 pub mod clock;
 pub mod cron;
 pub mod database;

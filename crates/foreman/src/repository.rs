@@ -4,7 +4,8 @@
 //! rules, no line endings. What never belongs in a commit is decided in [`captured`].
 
 pub mod captured;
-mod import;
+pub(crate) mod fast_import;
+pub(crate) mod import;
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! The foreman's memory: one `SQLite` file. A transaction is the commit point of every decision.
 
+mod captures;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +15,10 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS deploys (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS tokens (
         digest TEXT PRIMARY KEY, role TEXT NOT NULL, instance TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS captures (
+        number INTEGER PRIMARY KEY, revision TEXT NOT NULL UNIQUE, parent TEXT NOT NULL,
+        author TEXT NOT NULL, message TEXT NOT NULL, state TEXT NOT NULL,
+        created_at INTEGER NOT NULL, alarms TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 ";
 
@@ -33,6 +39,9 @@ pub enum StoreError {
     /// A document in it cannot be read.
     #[error("the foreman's database holds a damaged document")]
     Damaged(#[from] serde_json::Error),
+    /// A row of it names what it cannot.
+    #[error("the foreman's database holds a damaged capture {0}")]
+    DamagedCapture(u64),
     /// The thread that worked on it is gone.
     #[error("the foreman's database thread ended")]
     Lost,

@@ -11,14 +11,16 @@ use flotilla_core::id::{IdError, Revision};
 
 use crate::command::{Command, CommandError};
 
+mod delta;
 pub mod directories;
 mod history;
-mod index;
+pub mod index;
 pub mod object;
 mod objects;
 pub mod tree;
 pub mod worktree;
 
+pub use delta::{Blob, Delta};
 pub use history::{Change, ChangeKind, Commit};
 pub use objects::{Blobs, TreeEntry};
 pub use worktree::{Keep, Worktree};

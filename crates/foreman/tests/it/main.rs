@@ -6,6 +6,7 @@
 )]
 
 mod bundle;
+mod capture;
 mod repository;
 mod service;
 mod smart_http;

@@ -1,8 +1,9 @@
 //! Directories that hold a WordPress as far as these tests need one.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 /// What a directory holds: mode and bytes by path; directories have no bytes.
@@ -22,6 +23,40 @@ pub(crate) fn write_wordpress(root: &Path, version: &str) {
     write(root, "wp-includes/version.php", text);
     write(root, "wp-settings.php", "<?php\n");
     write(root, "index.php", "<?php\n");
+}
+
+/// Makes every trap that git has for a site.
+pub(crate) fn write_traps(site: &Path) {
+    write(site, ".gitattributes", "* text=auto eol=crlf ident\n*.php export-ignore\n");
+    write(site, ".gitignore", "*\n");
+    let plugin = site.join("wp-content/plugins/shop");
+    write(&plugin, ".gitignore", "vendor/\n*.log\n");
+    write(&plugin, "vendor/autoload.php", "<?php // vendor\n");
+    write(&plugin, "notes.log", "kept\n");
+    write(&plugin, ".gitattributes", "tests/ export-ignore\n* text eol=lf ident filter=lfs\n");
+    write(&plugin, "tests/test.php", "<?php\r\n$Id$\r\n\n");
+    write(&plugin, "crlf.php", "a\r\nb\nc\r\n");
+    write(&plugin, "utf16.txt", [0xff, 0xfe, b'a', 0]);
+    write(&plugin, "empty", "");
+    let cloned = site.join("wp-content/plugins/cloned");
+    write(&cloned, "cloned.php", "<?php // beside .git\n");
+    write(&cloned, "inner/deep.php", "<?php\n");
+    write(site, "odd/ space ", "1");
+    write(site, "odd/new\nline", "2");
+    write(site, "odd/\"quoted\"", "3");
+    write(site, "odd/back\\slash", "4");
+    write(site, "odd/tab\t", "5");
+    write(site, "odd/:colon", "6");
+    write(site, "-dash", "7");
+    std::fs::write(site.join(OsStr::from_bytes(b"odd/latin-\xe9")), "8").unwrap();
+    write(site, "tool.sh", "#!/bin/sh\n");
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(site.join("tool.sh"), executable).unwrap();
+    symlink("index.php", site.join("link")).unwrap();
+    symlink("/nowhere/at all", site.join("dangling")).unwrap();
+    for empty in ["wp-content/languages", "wp-content/plugins/shop/cache/deep", "odd/e\nmpty"] {
+        std::fs::create_dir_all(site.join(empty)).unwrap();
+    }
 }
 
 /// Reads a directory.

@@ -18,9 +18,10 @@ const FLAG_STAGE: u16 = 0x3000;
 const NAME_BYTES_MAX: usize = 0xfff;
 const EXTENDED_SKIP_WORKTREE: u16 = 0x4000;
 
-/// What tells whether a file was touched since; git keeps only 32 bits of each.
+/// What tells whether a file was touched since; git keeps only 32 bits of each. The default one is no
+/// file's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Stat {
+pub struct Stat {
     changed: (u32, u32),
     modified: (u32, u32),
     device: u32,
@@ -49,7 +50,8 @@ impl Stat {
     }
 
     /// Whether the file is as it was; the device number may differ between mount namespaces.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
         Self { device: 0, ..*self } == Self { device: 0, ..*other }
     }
 
@@ -57,23 +59,53 @@ impl Stat {
     pub(super) const fn modified_seconds(&self) -> u32 {
         self.modified.0
     }
+
+    /// Returns when anything of the file changed last, in milliseconds since 1970. Nobody can set it.
+    #[must_use]
+    pub fn changed_millis(&self) -> u64 {
+        u64::from(self.changed.0) * 1_000 + u64::from(self.changed.1 / 1_000_000)
+    }
+
+    /// Returns all that [`Self::is_same`] compares, to be hashed.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; 32] {
+        let numbers = [
+            self.changed.0,
+            self.changed.1,
+            self.modified.0,
+            self.modified.1,
+            self.inode,
+            self.user,
+            self.group,
+            self.size,
+        ];
+        let mut bytes = [0; 32];
+        for (part, number) in bytes.chunks_exact_mut(4).zip(numbers) {
+            part.copy_from_slice(&number.to_be_bytes());
+        }
+        bytes
+    }
 }
 
 /// One file of the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) stat: Stat,
-    pub(super) mode: u32,
-    pub(super) object: ObjectId,
+pub struct Entry {
+    /// How the file looked when its bytes were last read or written.
+    pub stat: Stat,
+    /// Git's mode.
+    pub mode: u32,
+    /// The blob that it held then.
+    pub object: ObjectId,
     /// Not wanted in the tree; git calls it skip-worktree.
-    pub(super) is_skipped: bool,
+    pub is_skipped: bool,
 }
 
 /// The index: entries by path.
-pub(super) type Index = BTreeMap<Vec<u8>, Entry>;
+pub type Index = BTreeMap<Vec<u8>, Entry>;
 
 /// Reads an index; `None` when it is damaged or of another version.
-pub(super) fn read(bytes: &[u8]) -> Option<Index> {
+#[must_use]
+pub fn read(bytes: &[u8]) -> Option<Index> {
     let (body, checksum) = bytes.split_at_checked(bytes.len().checked_sub(20)?)?;
     if Sha1::digest(body).as_slice() != checksum {
         return None;
@@ -114,7 +146,8 @@ fn read_entry(rest: &mut &[u8]) -> Option<(Vec<u8>, Entry)> {
 }
 
 /// Writes an index as bytes.
-pub(super) fn write(index: &Index) -> Vec<u8> {
+#[must_use]
+pub fn write(index: &Index) -> Vec<u8> {
     let version: u32 = if index.values().any(|entry| entry.is_skipped) { 3 } else { 2 };
     let mut bytes = Vec::with_capacity(index.len() * (ENTRY_BYTES + 60) + 32);
     bytes.extend(SIGNATURE);

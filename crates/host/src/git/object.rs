@@ -12,10 +12,9 @@ impl ObjectId {
     /// Returns the name that these bytes have as a blob.
     #[must_use]
     pub fn of_blob(bytes: &[u8]) -> Self {
-        let mut hash = Sha1::new();
-        hash.update(format!("blob {}\0", bytes.len()));
+        let mut hash = BlobHash::new(bytes.len() as u64);
         hash.update(bytes);
-        Self(hash.finalize().into())
+        hash.finish()
     }
 
     /// Reads 40 hexadecimal digits.
@@ -30,6 +29,31 @@ impl ObjectId {
             *byte = u8::from_str_radix(pair, 16).ok()?;
         }
         Some(Self(bytes))
+    }
+}
+
+/// Works out the name of a blob whose bytes come in pieces.
+#[derive(Debug, Clone)]
+pub struct BlobHash(Sha1);
+
+impl BlobHash {
+    /// Begins a blob of this size in bytes.
+    #[must_use]
+    pub fn new(size: u64) -> Self {
+        let mut hash = Sha1::new();
+        hash.update(format!("blob {size}\0"));
+        Self(hash)
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn finish(self) -> ObjectId {
+        ObjectId(self.0.finalize().into())
     }
 }
 

@@ -20,8 +20,12 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
+use super::index::Stat;
+
 /// How deep a tree may be.
 const DEPTH_MAX: usize = 200;
+/// How many files and directories a tree may have; the largest sites have a tenth of it.
+const ENTRIES_MAX: usize = 500_000;
 /// The name a file has while it is written; what an interrupted write leaves is removed as a stray.
 const NEW: &CStr = c".flotilla-new";
 
@@ -60,11 +64,37 @@ impl Found {
         u64::try_from(self.stat.st_size).unwrap_or(0)
     }
 
+    /// Returns what tells whether it was touched since.
+    #[must_use]
+    pub const fn stat(&self) -> Stat {
+        Stat::of(&self.stat)
+    }
+
+    /// Returns git's mode of a file or link; `None` for what git does not keep.
+    #[must_use]
+    pub const fn mode(&self) -> Option<u32> {
+        match self.kind {
+            FoundKind::File { is_executable: true } => Some(0o100_755),
+            FoundKind::File { is_executable: false } => Some(0o100_644),
+            FoundKind::Link => Some(0o120_000),
+            FoundKind::Directory | FoundKind::Other => None,
+        }
+    }
+
     /// Returns the path in the form that the standard library takes.
     #[must_use]
     pub fn path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.path))
     }
+}
+
+/// What a path leads to, open for reading.
+#[derive(Debug)]
+pub enum Content {
+    /// A regular file with its size in bytes.
+    File(File, u64),
+    /// A symbolic link, by its target.
+    Link(Vec<u8>),
 }
 
 /// The root of a tree.
@@ -99,21 +129,30 @@ impl Tree {
 
     /// Reads a file, or the target of a symbolic link.
     pub fn read(&mut self, path: &[u8], bytes_max: u64) -> io::Result<Vec<u8>> {
-        let (parent, name) = self.parent(path)?;
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = match openat(parent, name.as_c_str(), flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::ELOOP) => {
-                return Ok(readlinkat(parent, name.as_c_str())?.into_vec());
-            }
-            Err(error) => return Err(error.into()),
+        let file = match self.open_content(path)? {
+            Content::Link(target) => return Ok(target),
+            Content::File(file, _) => file,
         };
         let mut bytes = Vec::new();
-        File::from(file).take(bytes_max + 1).read_to_end(&mut bytes)?;
+        file.take(bytes_max + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > bytes_max {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is too large"));
         }
         Ok(bytes)
+    }
+
+    /// Opens a file for reading piece by piece, or reads the target of a symbolic link.
+    pub fn open_content(&mut self, path: &[u8]) -> io::Result<Content> {
+        let (parent, name) = self.parent(path)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        match openat(parent, name.as_c_str(), flags, Mode::empty()) {
+            Ok(file) => {
+                let size = u64::try_from(fstat(&file)?.st_size).unwrap_or(0);
+                Ok(Content::File(File::from(file), size))
+            }
+            Err(Errno::ELOOP) => Ok(Content::Link(readlinkat(parent, name.as_c_str())?.into_vec())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes a file, a link or an empty directory. One that is gone or not empty is left so.
@@ -223,6 +262,10 @@ fn walk_directory(
             // It went away meanwhile.
             Err(Errno::ENOENT) => {}
             Err(error) => return Err(error.into()),
+            Ok(_) if found.len() >= ENTRIES_MAX => {
+                let text = format!("the tree has more than {ENTRIES_MAX} files and directories");
+                return Err(io::Error::other(text));
+            }
             Ok(stat) => {
                 let is_skipped = skip(path);
                 let kind = kind_of(&stat);

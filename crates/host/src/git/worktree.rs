@@ -27,6 +27,8 @@ use super::{Git, GitError, directories};
 
 /// The name of git's index below the private directory.
 const INDEX: &str = "index";
+/// The name of the mark of a whole checkout.
+const MARK: &str = "checked-out";
 /// How many pieces of blobs wait for the disk at a time.
 const PIECES_MAX: usize = 8;
 
@@ -108,6 +110,12 @@ pub struct Difference {
     pub path: PathBuf,
     /// How it differs.
     pub kind: DifferenceKind,
+}
+
+/// Keeps checkouts of a worktree away while it lives.
+#[derive(Debug)]
+pub struct Held {
+    _lock: File,
 }
 
 /// A directory that holds the files of one revision of a repository.
@@ -192,8 +200,24 @@ impl Worktree {
         compared?
     }
 
+    /// Keeps checkouts away for as long as the returned value lives; `None` when one is under way.
+    pub async fn try_hold(&self) -> Result<Option<Held>, GitError> {
+        let (private, tree) = (self.private_directory(), self.tree.clone());
+        let held = tokio::task::spawn_blocking(move || apply::try_lock(&private, &tree)).await;
+        Ok(held??.map(|lock| Held { _lock: lock }))
+    }
+
+    /// Notes that the directory holds another revision by now, because somebody made a commit of what
+    /// is in it. One step: whoever is killed on the way has noted it or not. Touches no file.
+    pub async fn note_commit(&self, _held: &Held, revision: &Revision) -> Result<(), GitError> {
+        let (private, revision) = (self.private_directory(), revision.clone());
+        let noted =
+            tokio::task::spawn_blocking(move || apply::note_commit(&private, &revision)).await;
+        noted?
+    }
+
     fn mark(&self) -> PathBuf {
-        self.private_directory().join("checked-out")
+        self.private_directory().join(MARK)
     }
 
     async fn wanted(&self, revision: &Revision, keep: &Keep) -> Result<Wanted, GitError> {

@@ -164,7 +164,7 @@ impl Instance {
         let script = format!("cd '{}' && {script}", self.directory.join("mounted").display());
         #[expect(clippy::disallowed_methods, reason = "bounded by `timeout`")]
         let output = Command::new("timeout")
-            .args(["--kill-after=5", "300", "nsenter", "--mount", "--root", "--target"])
+            .args(["--kill-after=5", "300", "nsenter", "--mount", "--root", "--wd=/", "--target"])
             .arg(self.keeper.id().to_string())
             .args(["--", "sh", "-c", &script])
             .stdin(Stdio::null())

@@ -1,6 +1,6 @@
 //! Carries out a plan on the disk, and notes last what the directory holds then.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use flotilla_core::id::Revision;
 use tokio::sync::mpsc;
 
 use super::plan::{Plan, Write};
-use super::{CheckedOut, INDEX};
+use super::{CheckedOut, INDEX, MARK};
 use crate::git::GitError;
 use crate::git::index::{self, Stat};
 use crate::git::tree::{Tree, make_root};
@@ -75,12 +75,43 @@ impl Job {
 
 /// Makes the directories, and waits until no other checkout is at work.
 pub(super) fn lock(private: &Path, tree: &Path) -> Result<File, GitError> {
+    let (lock, path) = open_lock(private, tree)?;
+    lock.lock().map_err(GitError::file("lock", &path))?;
+    Ok(lock)
+}
+
+/// Makes the directories and takes the lock, unless somebody has it.
+pub(super) fn try_lock(private: &Path, tree: &Path) -> Result<Option<File>, GitError> {
+    let (lock, path) = open_lock(private, tree)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(GitError::file("lock", path)(error)),
+    }
+}
+
+fn open_lock(private: &Path, tree: &Path) -> Result<(File, PathBuf), GitError> {
     make_root(tree).map_err(GitError::file("create", tree))?;
     std::fs::create_dir_all(private).map_err(GitError::file("create", private))?;
     let path = private.join("flotilla.lock");
     let lock = File::create(&path).map_err(GitError::file("create", &path))?;
-    lock.lock().map_err(GitError::file("lock", &path))?;
-    Ok(lock)
+    Ok((lock, path))
+}
+
+/// Writes what git and we remember of the directory's revision; the mark last, on the disk for good.
+pub(super) fn note_commit(private: &Path, revision: &Revision) -> Result<(), GitError> {
+    for name in ["HEAD", MARK] {
+        let (path, new) = (private.join(name), private.join(format!("{name}.new")));
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&new)?;
+            file.write_all(revision.as_str().as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)?;
+            File::open(private)?.sync_all()
+        };
+        write().map_err(GitError::file("write", &path))?;
+    }
+    Ok(())
 }
 
 /// Writes a file under a name of its own; returns false when its bytes stop coming.
@@ -116,7 +147,7 @@ fn note(private: &Path, tree: &Path, index: &[u8], revision: &Revision) -> Resul
         ("locked", b"kept by flotilla\n"),
         (INDEX, index),
         ("HEAD", revision.as_str().as_bytes()),
-        ("checked-out", revision.as_str().as_bytes()),
+        (MARK, revision.as_str().as_bytes()),
     ];
     for (name, bytes) in files {
         let (path, new) = (private.join(name), private.join(format!("{name}.new")));
