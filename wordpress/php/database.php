@@ -91,8 +91,8 @@ class Database extends \wpdb {
 			return false;
 		}
 		$begun = microtime( true );
-		while ( ! parent::db_connect( false ) ) {
-			if ( ! in_array( mysqli_connect_errno(), self::PASSING, true ) || ! $this->flotilla_may_wait() ) {
+		while ( ! $this->flotilla_connect() ) {
+			if ( ! in_array( $this->flotilla_connection_error(), self::PASSING, true ) || ! $this->flotilla_may_wait() ) {
 				return parent::db_connect( $allow_bail );
 			}
 			usleep( self::PAUSE );
@@ -102,6 +102,35 @@ class Database extends \wpdb {
 			error_log( sprintf( 'flotilla: a request waited %.1f s for the database', $waited ) );
 		}
 		return true;
+	}
+
+	/**
+	 * Connects once. A server that goes away between its greeting and the choice of the database is as
+	 * good as none; WordPress takes that for a wrong name and gives up.
+	 *
+	 * @return bool Whether the database can be asked.
+	 */
+	private function flotilla_connect() {
+		$shows_errors = $this->hide_errors();
+		$is_connected = parent::db_connect( false );
+		$this->show_errors( $shows_errors );
+		if ( $is_connected && ! $this->ready && in_array( $this->flotilla_connection_error(), self::PASSING, true ) ) {
+			$this->error = null;
+			return false;
+		}
+		return $is_connected;
+	}
+
+	/**
+	 * Returns the number of what went wrong with the connection; 0 when nothing did.
+	 *
+	 * @return int
+	 */
+	private function flotilla_connection_error() {
+		if ( 0 !== mysqli_connect_errno() ) {
+			return mysqli_connect_errno();
+		}
+		return $this->dbh instanceof \mysqli ? mysqli_errno( $this->dbh ) : 0;
 	}
 
 	/**

@@ -15,6 +15,8 @@ namespace Flotilla;
 final class Refused {
 	/** Where WordPress is told: hook => priority, method, arguments. */
 	const HOOKS = array(
+		// The last error is all that PHP keeps, so this looks right after plugins had their turn, too.
+		'admin_init'    => array( PHP_INT_MAX, 'look', 0 ),
 		'shutdown'      => array( PHP_INT_MAX, 'look', 0 ),
 		'admin_notices' => array( 10, 'show', 0 ),
 	);
