@@ -1,3 +1,5 @@
+//! What is said of changes, for every kind of them.
+
 use super::*;
 
 fn change(path: &str, happened: Happened) -> Change {
