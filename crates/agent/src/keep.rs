@@ -7,6 +7,7 @@ use flotilla_core::id::Generation;
 use flotilla_core::report::{AgentReport, PhpWorkers};
 use flotilla_core::slot::SlotName;
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::slot::Slot;
@@ -19,6 +20,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// whoever changes it holds the gate. What the gate guards is whether there is something to keep.
 pub(crate) async fn keep_slot(slot: Slot, gate: Arc<Mutex<bool>>, stopping: CancellationToken) {
     let mut wait = KEEP_INTERVAL;
+    let mut media_due = Instant::now();
     loop {
         tokio::select! {
             () = stopping.cancelled() => return,
@@ -28,7 +30,12 @@ pub(crate) async fn keep_slot(slot: Slot, gate: Arc<Mutex<bool>>, stopping: Canc
         if !*is_kept {
             continue;
         }
-        if slot.server.has_lost_media() {
+        // The kernel writes a list of all mounts for this look, so it is not taken each time.
+        let is_media_due = media_due <= Instant::now();
+        if is_media_due {
+            media_due = Instant::now() + WATCH_INTERVAL;
+        }
+        if is_media_due && slot.server.has_lost_media() {
             tracing::warn!(slot = slot.name.as_str(), "A slot has lost its media and starts anew");
             if let Err(error) = slot.server.unit.stop().await {
                 tracing::error!(slot = slot.name.as_str(), %error, "A slot cannot be stopped");
