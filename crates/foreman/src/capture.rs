@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use flotilla_core::capture::rest::Limits;
 use flotilla_core::id::{Millis, Revision};
+use flotilla_core::storage::UPLOADS;
 use flotilla_host::git::worktree::{CheckedOut, Held};
 use flotilla_host::git::{Git, Keep, Worktree};
 use tokio::sync::{Mutex, MutexGuard};
@@ -152,7 +153,7 @@ impl Captures {
             self.refuse_changes(&mut scanner, &base).await?;
         }
         drop(held);
-        let keep = Keep::directories(["wp-content/uploads"]).and_matching(is_kept);
+        let keep = Keep::directories([UPLOADS]).and_matching(is_kept);
         Ok(self.options.worktree.checkout(revision, &keep).await?)
     }
 

@@ -13,6 +13,7 @@ use flotilla_core::deploy::Phase;
 use flotilla_core::error::chain;
 use flotilla_core::id::Revision;
 use flotilla_core::layout;
+use flotilla_core::storage::UPLOADS;
 use flotilla_host::files::{FileError, make_directory};
 use flotilla_host::git::{Git, GitError, Keep, Worktree};
 use flotilla_host::init::{Init, Program};
@@ -34,7 +35,6 @@ const TICK: Duration = Duration::from_secs(1);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first process kills what it runs after [`STOP_TIMEOUT`]; it has a little longer itself.
 const UNIT_STOP_TIMEOUT: Duration = Duration::from_secs(7);
-const UPLOADS: &str = "wp-content/uploads";
 const NEXT_BYTES_MAX: u64 = 4096;
 
 /// What cron works with.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use flotilla_core::id::Revision;
 use flotilla_core::layout;
+use flotilla_core::storage::UPLOADS;
 use flotilla_host::certificates::write_certificates;
 use flotilla_host::command::{Command, CommandError};
 use flotilla_host::files::{Access, FileError, make_directory, write_atomic};
@@ -145,7 +146,7 @@ impl Workshop {
         let git = Git::new(&self.options.git_dir);
         let worktree = Worktree::new(git, "workshop", self.path("site"));
         if worktree.checked_out().await.as_ref() != Some(revision) {
-            worktree.checkout(revision, &Keep::directories(["wp-content/uploads"])).await?;
+            worktree.checkout(revision, &Keep::directories([UPLOADS])).await?;
         }
         Ok(())
     }

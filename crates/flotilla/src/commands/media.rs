@@ -7,14 +7,11 @@ use flotilla_media::{Import, Problem, Progress as Done, Store, TransferError, im
 
 use crate::cli::Media;
 use crate::failure::{configuration, unavailable};
-use crate::internal::media::store_options;
+use crate::internal::media::{DIRECTORY_MODE, FILE_MODE, store_options};
 use crate::local::media_settings;
 use crate::printer::{Printer, Progress, amount};
 use crate::site::Site;
 
-/// What need not be remembered of a file or directory.
-const FILE_MODE: u16 = 0o644;
-const DIRECTORY_MODE: u16 = 0o755;
 /// How many problems are printed; the rest are counted.
 const PROBLEMS_SHOWN: usize = 20;
 

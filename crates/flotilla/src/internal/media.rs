@@ -12,8 +12,9 @@ use flotilla_media::{Credentials, Keeper, Options, Owner, StoreOptions, run_daem
 
 use super::start_log;
 
-const FILE_MODE: u16 = 0o644;
-const DIRECTORY_MODE: u16 = 0o755;
+/// The permission bits of what nobody changed; only others are remembered with a file or directory.
+pub(crate) const FILE_MODE: u16 = 0o644;
+pub(crate) const DIRECTORY_MODE: u16 = 0o755;
 
 pub(crate) fn keep(file: &Path) -> anyhow::Result<()> {
     start_log(LogLevel::Info);
