@@ -8,6 +8,7 @@ use std::path::Path;
 use nix::libc;
 
 use crate::bench::{Bench, Instance, PATIENCE, eventually};
+use crate::fleet::assert_each_line_once;
 use crate::proxy::Way;
 use crate::server::Kind;
 
@@ -161,11 +162,5 @@ fn no_line_is_lost_or_doubled_while_answers_are_lost() {
     });
     bench.proxy.set(Way::Open);
     let content = fs::read_to_string(instances[0].root().join("log")).unwrap();
-    let mut seen: Vec<&str> = content.lines().collect();
-    seen.sort_unstable();
-    let mut expected: Vec<String> = (0..instances.len())
-        .flat_map(|number| (0..lines).map(move |line| format!("{number} {line}")))
-        .collect();
-    expected.sort_unstable();
-    assert_eq!(seen, expected);
+    assert_each_line_once(&content, instances.len(), lines);
 }

@@ -170,14 +170,19 @@ fn append_lines(instances: &[Instance], name: &str, lines: usize) {
 fn check_lines(instances: &[Instance], name: &str, lines: usize, before: usize) {
     for instance in instances {
         let content = fs::read_to_string(path(instance, name)).unwrap();
-        let mut seen: Vec<&str> = content[before..].lines().collect();
-        seen.sort_unstable();
-        let mut expected: Vec<String> = (0..instances.len())
-            .flat_map(|number| (0..lines).map(move |line| format!("{number} {line}")))
-            .collect();
-        expected.sort_unstable();
-        assert_eq!(seen, expected);
+        assert_each_line_once(&content[before..], instances.len(), lines);
     }
+}
+
+/// Each of so many writers wrote so many lines, "writer line"; they are all there, each once.
+pub(crate) fn assert_each_line_once(content: &str, writers: usize, lines: usize) {
+    let mut seen: Vec<&str> = content.lines().collect();
+    seen.sort_unstable();
+    let mut expected: Vec<String> = (0..writers)
+        .flat_map(|number| (0..lines).map(move |line| format!("{number} {line}")))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(seen, expected);
 }
 
 fn no_line_lost(instances: &[Instance]) {
