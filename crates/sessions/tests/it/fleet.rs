@@ -39,8 +39,8 @@ pub(crate) struct Fleet {
     pub(crate) nodes: Vec<Memcached>,
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) directory: TempDir,
-    /// Looks on while gateways are used by others.
-    pub(crate) observer: Option<Client>,
+    /// Look on, one at each gateway, while gateways are used by others.
+    pub(crate) observers: Vec<Client>,
     last_gateway: Cell<usize>,
 }
 
@@ -183,7 +183,7 @@ impl Fleet {
             nodes,
             gateways: Vec::new(),
             directory,
-            observer: None,
+            observers: Vec::new(),
             last_gateway: Cell::new(0),
         };
         fleet.write_list();

@@ -7,9 +7,8 @@ use std::time::Duration;
 use crate::fleet::{Fleet, Gateway, pause, wait_until};
 use crate::process::{Process, command, find};
 
-/// How many processes a visitor's requests are made by, and how many each makes.
+/// How many processes a visitor's requests are made by.
 const PROCESSES: usize = 8;
-const REQUESTS_EACH: usize = 10;
 
 const INCREMENT: &str = "session_id('cart'); session_start() || exit(1); \
      $_SESSION['n'] = ($_SESSION['n'] ?? 0) + 1; session_write_close() || exit(1); \
@@ -44,48 +43,72 @@ fn run(gateway: &Gateway, code: &str) -> String {
     text
 }
 
-/// Has all requests made over all gateways, while something happens to the nodes.
+/// Has requests made over all gateways, for as long as something happens to the nodes, and checks
+/// that each of them counted.
 fn increment_all(fleet: &mut Fleet, meanwhile: impl FnOnce(&mut Fleet)) {
     let gateways = std::mem::take(&mut fleet.gateways);
-    let requests =
-        format!("for ($i = 0; $i < {REQUESTS_EACH}; $i++) {{ {INCREMENT} usleep(1000); }}");
-    thread::scope(|scope| {
-        for gateway in gateways.iter().cycle().take(PROCESSES) {
-            scope.spawn(|| run(gateway, &requests));
-        }
-        fleet.observer = Some(gateways[0].client());
+    let go_on = tempfile::NamedTempFile::new_in(fleet.directory.path()).unwrap();
+    let requests = format!(
+        "do {{ {INCREMENT} usleep(1000); clearstatcache(); }} while (file_exists('{}'));",
+        go_on.path().display()
+    );
+    let requests = &requests;
+    let answers = thread::scope(|scope| {
+        let runs: Vec<_> = gateways
+            .iter()
+            .cycle()
+            .take(PROCESSES)
+            .map(|gateway| scope.spawn(move || run(gateway, requests)))
+            .collect();
+        // It is gone also when this fails, so that the processes end.
+        let go_on = go_on;
+        fleet.observers = gateways.iter().map(Gateway::client).collect();
         meanwhile(fleet);
+        drop(go_on);
+        runs.into_iter().map(|run| run.join().unwrap()).collect::<String>()
     });
     fleet.gateways = gateways;
-    let expected = (PROCESSES * REQUESTS_EACH).to_string();
+    let expected = answers.split_whitespace().count().to_string();
     for gateway in &fleet.gateways {
         assert_eq!(run(gateway, READ), expected);
     }
 }
 
-/// Waits until so many requests have been made.
+/// Waits until so many further requests have been made.
 fn wait_done(fleet: &mut Fleet, count: usize) {
-    let observer = fleet.observer.as_mut().unwrap();
-    wait_until("so many requests were made", || {
+    let observer = &mut fleet.observers[0];
+    let mut made = || {
         let session = observer.get("memc.sess.key.cart").unwrap_or_default();
-        let made = session.trim_start_matches("n|i:").trim_end_matches(';').parse::<usize>();
-        made.is_ok_and(|made| made >= count)
-    });
+        session.trim_start_matches("n|i:").trim_end_matches(';').parse::<usize>().unwrap_or(0)
+    };
+    let end = made() + count;
+    wait_until("so many requests were made", || made() >= end);
+}
+
+/// Waits until the newest update is on all nodes: each gateway uses all of them again, and has
+/// written since.
+fn wait_whole(fleet: &mut Fleet) {
+    let nodes = fleet.nodes.len().to_string();
+    for observer in &mut fleet.observers {
+        wait_until("a gateway uses all nodes", || observer.stat("nodes_up") == nodes);
+    }
+    wait_done(fleet, PROCESSES);
 }
 
 #[test]
 fn parallel_requests_of_a_visitor_miss_no_update_over_three_instances() {
-    increment_all(&mut Fleet::start(2, 3), |_| {});
+    increment_all(&mut Fleet::start(2, 3), |fleet| wait_done(fleet, 80));
 }
 
 #[test]
 fn e2e_no_update_is_missed_while_a_node_is_killed_and_comes_back_empty() {
     increment_all(&mut Fleet::start(2, 3), |fleet| {
         for node in [0, 1] {
-            wait_done(fleet, 10 + 30 * node);
+            wait_done(fleet, 10);
             fleet.nodes[node].kill();
-            wait_done(fleet, 20 + 30 * node);
+            wait_done(fleet, 10);
             fleet.nodes[node].start_again();
+            wait_whole(fleet);
         }
     });
 }
@@ -94,10 +117,11 @@ fn e2e_no_update_is_missed_while_a_node_is_killed_and_comes_back_empty() {
 fn e2e_no_update_is_missed_while_a_node_hangs_and_comes_back_old() {
     increment_all(&mut Fleet::start(2, 3), |fleet| {
         for node in [0, 1] {
-            wait_done(fleet, 10 + 30 * node);
+            wait_done(fleet, 10);
             fleet.nodes[node].hang();
-            wait_done(fleet, 20 + 30 * node);
+            wait_done(fleet, 10);
             fleet.nodes[node].go_on();
+            wait_whole(fleet);
         }
     });
 }
@@ -110,7 +134,7 @@ fn e2e_no_update_is_missed_while_the_nodes_are_replaced() {
         let new = crate::fleet::Memcached::start(&directory);
         let old = std::mem::replace(&mut fleet.nodes[0], new);
         fleet.write_list();
-        wait_done(fleet, 60);
+        wait_done(fleet, 50);
         drop(old);
     });
 }
