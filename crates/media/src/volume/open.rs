@@ -26,9 +26,12 @@ impl Volume {
         if node.kind == Kind::Directory {
             return Err(Errno::EISDIR.into());
         }
-        self.revalidate(node, wish).await?;
+        // First, or somebody who lets go of it meanwhile would have its number forgotten.
         self.hold(node, wish.is_writer);
-        let outcome = if wish.empties { self.empty(node).await } else { Ok(()) };
+        let outcome = match self.revalidate(node, wish).await {
+            Ok(()) if wish.empties => self.empty(node).await,
+            outcome => outcome,
+        };
         if outcome.is_err() {
             self.release(node, wish.is_writer).await;
         }

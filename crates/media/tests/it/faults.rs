@@ -16,8 +16,6 @@ fn closes_with(mut file: File, content: &[u8]) -> Option<i32> {
 }
 
 #[test]
-#[ignore = "one run in ten fails: a reader right after a kill is told ESTALE, or a file whose creation \
-            failed is there; neither race is understood yet"]
 fn e2e_cached_files_are_read_and_nothing_is_written_while_the_bucket_is_away() {
     let bench = Bench::new(Kind::Ours);
     let instance = bench.instance("web-1");

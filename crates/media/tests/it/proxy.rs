@@ -61,6 +61,10 @@ impl Proxy {
                 for stream in [&client, &upstream] {
                     shared.lock().unwrap().push(stream.try_clone().unwrap());
                 }
+                // It may have been cut off while this connection was made.
+                if shared_way.load(Ordering::SeqCst) == Way::Down as u8 {
+                    cut(&shared);
+                }
                 let (back, forth) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
                 let one = Arc::new(Connection {
                     way: Arc::clone(&shared_way),
@@ -82,10 +86,14 @@ impl Proxy {
     pub(crate) fn set(&self, way: Way) {
         self.way.store(way as u8, Ordering::SeqCst);
         if way == Way::Down {
-            for connection in self.connections.lock().unwrap().drain(..) {
-                drop(connection.shutdown(Shutdown::Both));
-            }
+            cut(&self.connections);
         }
+    }
+}
+
+fn cut(connections: &Mutex<Vec<TcpStream>>) {
+    for connection in connections.lock().unwrap().drain(..) {
+        drop(connection.shutdown(Shutdown::Both));
     }
 }
 
