@@ -39,10 +39,16 @@ foreach ( array( 'WP_DEBUG', 'WP_DEBUG_DISPLAY' ) as $flotilla_name ) {
 }
 unset( $flotilla_name );
 
-// The code of an instance is read-only and replaced as a whole: until there is a workshop, where
-// wp-admin may change code, a change reaches the fleet only as a deploy.
-define( 'DISALLOW_FILE_MODS', true );
-define( 'AUTOMATIC_UPDATER_DISABLED', true );
+// The code of an instance is read-only and replaced as a whole. wp-admin changes it in the workshop, to
+// which this key leads; without a workshop a change reaches the fleet only as a deploy.
+define( 'FLOTILLA_WORKSHOP_KEY', {{workshop_key}} );
+define( 'FLOTILLA_IS_WORKSHOP', 'workshop' === getenv( 'FLOTILLA_SLOT' ) );
+if ( '' === FLOTILLA_WORKSHOP_KEY ) {
+	define( 'DISALLOW_FILE_MODS', true );
+}
+if ( ! FLOTILLA_IS_WORKSHOP ) {
+	define( 'AUTOMATIC_UPDATER_DISABLED', true );
+}
 // What is scheduled is run by the foreman, and by nobody's visit.
 define( 'DISABLE_WP_CRON', true );
 // Without it WordPress would try FTP for the files it may not write, and plugins break on that.

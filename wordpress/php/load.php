@@ -11,11 +11,22 @@
 namespace Flotilla;
 
 require_once __DIR__ . '/refused.php';
+require_once __DIR__ . '/trial.php';
 require_once __DIR__ . '/uploads.php';
+require_once __DIR__ . '/workshop.php';
 
 ( static function () {
+	if ( FLOTILLA_IS_WORKSHOP ) {
+		Workshop::enter();
+	}
+
 	// WordPress makes hooks of what it finds here.
-	foreach ( array( Uploads::class, Refused::class ) as $class ) {
+	$classes = array( Uploads::class, Refused::class );
+	if ( '' !== FLOTILLA_WORKSHOP_KEY ) {
+		$classes[] = Workshop::class;
+		$classes[] = Trial::class;
+	}
+	foreach ( $classes as $class ) {
 		foreach ( $class::HOOKS as $hook => list( $priority, $method, $accepted_args ) ) {
 			$GLOBALS['wp_filter'][ $hook ][ $priority ][] = array(
 				'function'      => array( $class, $method ),

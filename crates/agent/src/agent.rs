@@ -15,6 +15,7 @@ use flotilla_host::files::{
 };
 use flotilla_host::git::worktree::Depth;
 use flotilla_host::git::{Git, GitError};
+use flotilla_host::session_gateway::SessionGateway;
 use flotilla_host::tasks::Tasks;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
@@ -24,7 +25,6 @@ use crate::foreman::{Foreman, ForemanError};
 use crate::keep::{keep_slot, watch_slot};
 use crate::prepare::{Tools, prepare, wait_until_healthy};
 use crate::receive::remove_leftovers;
-use crate::sessions::SessionGateway;
 use crate::slot::{Mark, Slot};
 use crate::sync::{authenticate, sync, token_file};
 
@@ -96,13 +96,18 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), AgentError> {
             Access::Public,
         )?;
     }
-    let sessions = SessionGateway::open(&options)?;
+    let sessions = SessionGateway::open(
+        format!("{}-sessions", options.instance),
+        &options.directory.join("sessions"),
+        &options.own_program,
+        &options.php_group,
+    )?;
     let git = Git::new(options.directory.join("repository.git"));
     git.init_bare().await?;
     remove_leftovers(&git);
     let slots = Slots {
-        blue: Slot::open(&options, SlotName::Blue)?,
-        green: Slot::open(&options, SlotName::Green)?,
+        blue: Slot::open(&options, SlotName::Blue, &sessions)?,
+        green: Slot::open(&options, SlotName::Green, &sessions)?,
     };
     let memory = recall(&options)?;
     if let Some(settings) = &memory.settings {

@@ -8,7 +8,6 @@ pub mod foreman;
 mod keep;
 pub mod prepare;
 pub mod receive;
-pub mod sessions;
 pub mod slot;
 mod sync;
 

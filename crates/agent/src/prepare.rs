@@ -69,7 +69,7 @@ impl PrepareError {
 }
 
 fn log_end(log: &str) -> String {
-    if log.is_empty() { String::new() } else { format!("; PHP's log ends with: {log}") }
+    if log.is_empty() { String::new() } else { format!("; PHP's log says: {log}") }
 }
 
 /// What preparing works with.
@@ -278,26 +278,61 @@ async fn try_out(slot: &Slot, revision: &Revision, tools: Tools<'_>) -> Result<(
 
 async fn ask(slot: &Slot, revision: &Revision, tools: Tools<'_>, path: &str) -> Result<(), String> {
     let limit = Duration::from_millis(tools.settings.smoke_timeout_millis);
+    let errors = slot.server.errors_now();
+    let page = match get(slot, tools, path).await {
+        Ok(page) => page,
+        Err(error) if error.is_timeout() => return Err(format!("took longer than {limit:?}")),
+        Err(error) => return Err(format!("failed: {}", chain(&error))),
+    };
+    if page.status >= 500 {
+        return Err(format!("answered {}", page.status));
+    }
+    // A page can break off in its middle, when its status is sent already.
+    let is_fatal = errors.have_fatal_since();
+    if let Some(other) = page.revision.filter(|served_by| served_by != revision.as_str()) {
+        return Err(format!("was answered by revision `{other}`"));
+    }
+    if !is_fatal && page.status < 400 && !page.is_empty {
+        return Ok(());
+    }
+    let errors_before = tools.sibling.server.errors_now();
+    let before = get(tools.sibling, tools, path).await;
+    // Some sites have lived with one for years.
+    if is_fatal && !(before.is_ok() && errors_before.have_fatal_since()) {
+        return Err("ended with a fatal error of PHP".to_owned());
+    }
+    if let Ok(before) = before {
+        if page.status >= 400 && before.status < 400 {
+            let (now, then) = (page.status, before.status);
+            return Err(format!("answered {now}, where the release before answers {then}"));
+        }
+        if page.is_empty && !before.is_empty {
+            return Err("was answered by an empty page".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// What a smoke request got.
+struct Page {
+    status: u16,
+    revision: Option<String>,
+    is_empty: bool,
+}
+
+async fn get(slot: &Slot, tools: Tools<'_>, path: &str) -> Result<Page, reqwest::Error> {
     let request = tools
         .client
         .get(format!("http://{}{path}", slot.server.address))
         .header("host", &tools.settings.site_host)
         .header("x-forwarded-proto", &tools.settings.site_scheme)
-        .timeout(limit);
-    let response = match request.send().await {
-        Ok(response) => response,
-        Err(error) if error.is_timeout() => return Err(format!("took longer than {limit:?}")),
-        Err(error) => return Err(format!("failed: {}", chain(&error))),
-    };
+        .timeout(Duration::from_millis(tools.settings.smoke_timeout_millis));
+    let response = request.send().await?;
     let status = response.status().as_u16();
-    let served_by = response.headers().get(REVISION_HEADER).and_then(|value| value.to_str().ok());
-    if status >= 500 {
-        return Err(format!("answered {status}"));
-    }
-    match served_by {
-        Some(other) if other != revision.as_str() => {
-            Err(format!("was answered by revision `{other}`"))
-        }
-        _ => Ok(()),
-    }
+    let revision = response.headers().get(REVISION_HEADER);
+    let revision = revision.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    // Redirects have no page.
+    let is_page = response.status().is_success();
+    let body = response.bytes().await?;
+    Ok(Page { status, revision, is_empty: is_page && body.is_empty() })
 }

@@ -7,11 +7,11 @@ use flotilla_core::slot::SlotName;
 use flotilla_core::storage::{SCRATCH, UPLOADS};
 use flotilla_host::files::{Access, FileError, read_json, write_json};
 use flotilla_host::git::{Git, Keep, Worktree};
+use flotilla_host::session_gateway::SessionGateway;
 use flotilla_host::web_server::{Plan, WebServer};
 use serde::{Deserialize, Serialize};
 
 use crate::Options;
-use crate::sessions::socket_directory;
 
 /// The proof that a slot was prepared to its end, written last and removed first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,11 @@ impl Slot {
     ///
     /// # Errors
     /// A directory cannot be made.
-    pub fn open(options: &Options, name: SlotName) -> Result<Self, FileError> {
+    pub fn open(
+        options: &Options,
+        name: SlotName,
+        sessions: &SessionGateway,
+    ) -> Result<Self, FileError> {
         let directory = options.directory.join(name.as_str());
         let server = WebServer::open(Plan {
             name: format!("{}-{name}", options.instance),
@@ -52,7 +56,8 @@ impl Slot {
             user: options.php_user.clone(),
             group: options.php_group.clone(),
             php: options.directory.join("php"),
-            sessions: socket_directory(options),
+            sessions: sessions.sockets().to_owned(),
+            is_writable: false,
             media: options.media.clone(),
         })?;
         Ok(Self { name, server, git: Git::new(options.directory.join("repository.git")) })

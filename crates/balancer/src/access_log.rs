@@ -176,7 +176,7 @@ fn line(entry: &Entry) -> serde_json::Value {
         "bytes": entry.bytes,
         "duration_ms": millis(entry.took),
         "instance": upstream.map(|one| one.instance.as_str()),
-        "slot": upstream.map(|one| one.slot.as_str()),
+        "slot": upstream.filter(|one| !one.is_workshop()).map(|one| one.slot.as_str()),
         "revision": entry.release.as_deref().map(|one| one.revision.as_str()),
         "retries": entry.retries,
         "held_ms": millis(entry.held),

@@ -16,6 +16,7 @@ use crate::lane::Lane;
 use crate::lane_routes::{LaneRoutes, LaneUpstream};
 use crate::metrics::count;
 use crate::page::Page;
+use crate::routes::Release;
 use crate::worker_place::WorkerPlace;
 
 /// How much further than pages what looks like a file may go: such requests occupy a worker for as
@@ -43,6 +44,14 @@ pub(crate) struct InFlight {
     pub(crate) routes: Rc<LaneRoutes>,
     /// Its place among those that may occupy a PHP worker.
     pub(crate) place: Rc<WorkerPlace>,
+}
+
+impl InFlight {
+    /// Returns the release that the answer speaks for; the workshop speaks for none.
+    pub(crate) fn release(&self) -> Option<&Arc<Release>> {
+        let release = self.routes.routes.release.as_ref();
+        release.filter(|_| !self.upstream.state.is_workshop())
+    }
 }
 
 impl InFlight {
@@ -82,6 +91,8 @@ pub(crate) struct Applicant<'one> {
     pub(crate) visitor: &'one Visitor,
     /// What it needs.
     pub(crate) need: Need,
+    /// Whether it belongs to the workshop, as long as that answers.
+    pub(crate) is_for_workshop: bool,
     /// Upstreams where it failed already.
     pub(crate) avoided: Vec<Rc<LaneUpstream>>,
     /// How long a hold stopped it.
@@ -144,29 +155,16 @@ impl Applicant<'_> {
         }
     }
 
+    /// Returns the workshop when the request belongs there and it answers.
+    pub(crate) fn workshop(&self) -> Option<&Rc<LaneUpstream>> {
+        let workshop = self.lane.workshop.as_ref().filter(|_| self.is_for_workshop)?;
+        (workshop.state.is_usable() && !self.is_avoided(workshop)).then_some(workshop)
+    }
+
     fn attempt(&self, routes: &Rc<LaneRoutes>) -> Attempt {
         let shared = &self.lane.shared;
         let in_flight_max = shared.options.limits.in_flight_max;
-        let load = |index: usize| match routes.upstreams.get(index) {
-            Some(upstream) => {
-                let busy = upstream.state.busy.load(Ordering::Relaxed);
-                let in_flight = upstream.state.in_flight.load(Ordering::Relaxed);
-                Load {
-                    is_usable: upstream.state.is_usable(),
-                    is_avoided: self.is_avoided(upstream),
-                    busy,
-                    workers_max: upstream.state.workers_max(),
-                    is_full: in_flight >= in_flight_max || busy >= self.busy_max(upstream),
-                }
-            }
-            None => {
-                Load { is_usable: false, is_avoided: true, busy: 0, workers_max: 1, is_full: true }
-            }
-        };
-        let ignore_health = routes.routes.is_fail_static.load(Ordering::Relaxed);
-        let mut random = self.lane.random.borrow_mut();
-        let chosen = choose(routes.upstreams.len(), ignore_health, &mut random, load);
-        let Some(upstream) = chosen.and_then(|index| routes.upstreams.get(index)) else {
+        let Some(upstream) = self.workshop().or_else(|| self.choose(routes)) else {
             return Attempt::Full;
         };
         let before = upstream.state.in_flight.fetch_add(1, Ordering::SeqCst);
@@ -188,6 +186,31 @@ impl Applicant<'_> {
             return Attempt::Full;
         }
         Attempt::Taken(in_flight)
+    }
+
+    /// Chooses one of the fleet's upstreams; `None` when all that may be used are full.
+    fn choose<'routes>(&self, routes: &'routes LaneRoutes) -> Option<&'routes Rc<LaneUpstream>> {
+        let in_flight_max = self.lane.shared.options.limits.in_flight_max;
+        let load = |index: usize| match routes.upstreams.get(index) {
+            Some(upstream) => {
+                let busy = upstream.state.busy.load(Ordering::Relaxed);
+                let in_flight = upstream.state.in_flight.load(Ordering::Relaxed);
+                Load {
+                    is_usable: upstream.state.is_usable(),
+                    is_avoided: self.is_avoided(upstream),
+                    busy,
+                    workers_max: upstream.state.workers_max(),
+                    is_full: in_flight >= in_flight_max || busy >= self.busy_max(upstream),
+                }
+            }
+            None => {
+                Load { is_usable: false, is_avoided: true, busy: 0, workers_max: 1, is_full: true }
+            }
+        };
+        let ignore_health = routes.routes.is_fail_static.load(Ordering::Relaxed);
+        let mut random = self.lane.random.borrow_mut();
+        let chosen = choose(routes.upstreams.len(), ignore_health, &mut random, load);
+        chosen.and_then(|index| routes.upstreams.get(index))
     }
 
     fn is_avoided(&self, upstream: &LaneUpstream) -> bool {

@@ -28,6 +28,7 @@ use crate::request_body::RequestBody;
 use crate::request_head::is_repeatable;
 use crate::response_body::UpstreamBody;
 use crate::upgrade::Tunnel;
+use crate::workshop::{self, Standing};
 
 /// What an upstream answered; without a body when the connection leaves HTTP.
 pub(crate) type Answer = Response<Option<UpstreamBody>>;
@@ -63,14 +64,15 @@ pub(crate) async fn forward(
     lane.budget.borrow_mut().note_request(record.began);
     let is_upgrade = upgrade.is_some();
     if let Some(protocol) = upgrade {
-        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        request.headers_mut().insert(UPGRADE, protocol);
+        ask_to_upgrade(&mut request, protocol);
     }
     let is_repeatable = is_repeatable(request.method()) && !is_upgrade;
+    let standing = standing_of(lane, &request);
     let mut applicant = Applicant {
         lane,
         visitor,
         need: need_of(&request, is_repeatable),
+        is_for_workshop: standing == Standing::Known,
         avoided: Vec::new(),
         held: Duration::ZERO,
         held_since: None,
@@ -81,10 +83,13 @@ pub(crate) async fn forward(
         let in_flight = admitted.inspect_err(|page| count_refusal(lane, *page))?;
         visitor.take_place(&in_flight.place);
         record.upstream = Some(Arc::clone(&in_flight.upstream.state));
-        record.release.clone_from(&in_flight.routes.routes.release);
+        record.release = in_flight.release().cloned();
         let is_under_hold = mark_hold(&mut request, &in_flight);
         let has_more = record.retries < lane.shared.options.retries.attempts_max;
-        let copy = if is_repeatable && (has_more || is_under_hold) { copy(&request) } else { None };
+        let is_offered = may_hand_back(lane, standing, &applicant, &request);
+        workshop::offer(&mut request, is_offered);
+        let is_copied = is_offered || (is_repeatable && (has_more || is_under_hold));
+        let copy = if is_copied { copy(&request) } else { None };
         // The other kept connections may be as dead as the one that broke.
         let may_reuse = is_repeatable && record.retries == 0;
         let failed = match attempt(lane, visitor, &in_flight, request, may_reuse).await {
@@ -92,6 +97,11 @@ pub(crate) async fn forward(
                 // No file answers it, so it waits with the others.
                 applicant.need = Need::Worker;
                 request = copy.ok_or(Page::Held)?;
+                continue;
+            }
+            Ok((response, _)) if is_offered && workshop::is_wanted(&response) => {
+                applicant.is_for_workshop = true;
+                request = copy.ok_or(Page::BadGateway)?;
                 continue;
             }
             Ok((response, exchange)) => {
@@ -110,7 +120,7 @@ pub(crate) async fn forward(
         }
         let next = match failed.unsent {
             Some(unsent) => Some(*unsent),
-            None => copy.filter(|_| failed.may_repeat),
+            None => copy.filter(|_| failed.may_repeat && is_repeatable),
         };
         match next {
             Some(next) if has_more && take_retry(lane) => request = next,
@@ -121,6 +131,30 @@ pub(crate) async fn forward(
         }
         record.retries += 1;
     }
+}
+
+fn ask_to_upgrade(request: &mut Request<RequestBody>, protocol: HeaderValue) {
+    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    request.headers_mut().insert(UPGRADE, protocol);
+}
+
+fn standing_of(lane: &Lane, request: &Request<RequestBody>) -> Standing {
+    lane.shared.options.workshop.as_ref().map_or(Standing::Anybody, |options| {
+        workshop::standing(options, request.headers(), request.uri().path())
+    })
+}
+
+/// Whether a slot may hand a request back for the workshop: it is all here, and the workshop answers.
+fn may_hand_back(
+    lane: &Lane,
+    standing: Standing,
+    applicant: &Applicant<'_>,
+    request: &Request<RequestBody>,
+) -> bool {
+    standing == Standing::Possible
+        && !applicant.is_for_workshop
+        && request.body().is_whole()
+        && lane.workshop.as_ref().is_some_and(|workshop| workshop.state.is_usable())
 }
 
 fn need_of(request: &Request<RequestBody>, is_repeatable: bool) -> Need {
@@ -163,7 +197,7 @@ fn count_refusal(lane: &Lane, page: Page) {
 /// this machine's.
 fn count_none(in_flight: &InFlight, page: Page) {
     if matches!(page, Page::BadGateway | Page::GatewayTimeout)
-        && let Some(release) = &in_flight.routes.routes.release
+        && let Some(release) = in_flight.release()
     {
         release.count_none();
     }
@@ -310,7 +344,7 @@ async fn finish(
     is_upgrade: bool,
 ) -> Result<Answer, Page> {
     let (mut head, incoming) = response.into_parts();
-    if let Some(release) = &in_flight.routes.routes.release {
+    if let Some(release) = in_flight.release() {
         release.count_response(head.status);
     }
     let protocol = head.headers.get(UPGRADE).cloned();

@@ -78,12 +78,14 @@ pub(crate) async fn check_upstreams(shared: Arc<Shared>) {
 /// Begins a check of each upstream that is not being checked still.
 fn begin_round(shared: &Shared, checks: &mut JoinSet<Checked>, running: &mut HashSet<SocketAddr>) {
     let routes = shared.routes();
-    for upstream in &routes.upstreams {
+    for upstream in routes.upstreams.iter().chain(&shared.workshop) {
         if !running.insert(upstream.address) {
             continue;
         }
         let upstream = Arc::clone(upstream);
-        let (version, revision) = (routes.table.version, routes.table.revision.clone());
+        // The workshop may be ahead of the release.
+        let revision = routes.table.revision.clone().filter(|_| !upstream.is_workshop());
+        let version = routes.table.version;
         let limit = shared.options.health.timeout;
         checks.spawn(async move {
             let outcome = match timeout(limit, check(upstream.address, revision.as_ref())).await {

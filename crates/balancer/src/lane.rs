@@ -15,7 +15,7 @@ use tokio::task::{JoinError, JoinSet, LocalSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use crate::connection::serve;
-use crate::lane_routes::LaneRoutes;
+use crate::lane_routes::{LaneRoutes, LaneUpstream};
 use crate::metrics::{LaneMetrics, count};
 use crate::random::Random;
 use crate::retry_budget::RetryBudget;
@@ -43,6 +43,8 @@ pub(crate) struct Lane {
     /// Wakes each open connection.
     pub(crate) wakers: RefCell<HashMap<u64, Waker>>,
     routes: RefCell<Rc<LaneRoutes>>,
+    /// The workshop, when there is one.
+    pub(crate) workshop: Option<Rc<LaneUpstream>>,
     is_draining: Cell<bool>,
     upstream_sockets: Rc<()>,
     shortage_logged: Cell<Option<Instant>>,
@@ -57,6 +59,7 @@ pub(crate) struct UpstreamSocket {
 impl Lane {
     fn new(shared: Arc<Shared>, metrics: Arc<LaneMetrics>, random: Random) -> Self {
         let routes = RefCell::new(Rc::new(LaneRoutes::new(shared.routes(), None)));
+        let workshop = shared.workshop.clone().map(|state| Rc::new(LaneUpstream::new(state)));
         let budget = RetryBudget::new(&shared.options.retries, Instant::now());
         Self {
             shared,
@@ -65,6 +68,7 @@ impl Lane {
             budget: RefCell::new(budget),
             wakers: RefCell::default(),
             routes,
+            workshop,
             is_draining: Cell::new(false),
             upstream_sockets: Rc::new(()),
             shortage_logged: Cell::new(None),
@@ -95,7 +99,7 @@ impl Lane {
 
     /// Closes the connections to upstreams that are not in use.
     pub(crate) fn close_idle(&self) {
-        for upstream in &self.routes().upstreams {
+        for upstream in self.routes().upstreams.iter().chain(&self.workshop) {
             upstream.sweep(Duration::ZERO);
         }
     }
@@ -121,7 +125,7 @@ impl Lane {
 
     fn sweep(&self) {
         let idle_max = self.shared.options.timeouts.upstream_idle;
-        for upstream in &self.routes().upstreams {
+        for upstream in self.routes().upstreams.iter().chain(&self.workshop) {
             upstream.sweep(idle_max);
         }
     }

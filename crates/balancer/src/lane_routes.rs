@@ -57,7 +57,8 @@ impl LaneRoutes {
 }
 
 impl LaneUpstream {
-    fn new(state: Arc<UpstreamState>) -> Self {
+    /// Begins without connections.
+    pub(crate) fn new(state: Arc<UpstreamState>) -> Self {
         Self { state, idle: RefCell::default(), is_retired: Cell::new(false) }
     }
 

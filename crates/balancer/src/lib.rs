@@ -42,8 +42,10 @@ mod socket;
 mod state_file;
 mod upgrade;
 mod worker_place;
+mod workshop;
 
 pub use address_range::{AddressRange, AddressRangeError};
 pub use balancer::{Balancer, Drained, start};
 pub use error::BalancerError;
 pub use options::{HealthOptions, Limits, Options, RetryOptions, Timeouts};
+pub use workshop::WorkshopOptions;

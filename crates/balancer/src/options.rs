@@ -7,6 +7,7 @@ use std::time::Duration;
 use flotilla_core::id::Token;
 
 use crate::address_range::AddressRange;
+use crate::workshop::WorkshopOptions;
 
 /// Everything the balancer needs to start; see [`Options::new`] for the defaults.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct Options {
     pub health: HealthOptions,
     /// How failed requests are tried again.
     pub retries: RetryOptions,
+    /// The workshop, when there is one.
+    pub workshop: Option<WorkshopOptions>,
 }
 
 impl Options {
@@ -56,6 +59,7 @@ impl Options {
             timeouts: Timeouts::default(),
             health: HealthOptions::default(),
             retries: RetryOptions::default(),
+            workshop: None,
         }
     }
 }

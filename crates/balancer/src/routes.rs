@@ -9,6 +9,11 @@ use flotilla_core::id::{InstanceName, Revision};
 use flotilla_core::slot::SlotName;
 use flotilla_core::table::{ReleaseStatus, Table, Upstream};
 
+use crate::workshop::WorkshopOptions;
+
+/// What the workshop is called among instances, which are all called otherwise.
+const WORKSHOP: &str = "workshop";
+
 /// One slot of one instance and what is going on there; shared by all cores, and outlives the table
 /// that named it until its last request has ended.
 #[derive(Debug)]
@@ -56,6 +61,26 @@ impl UpstreamState {
             requests_total: AtomicU64::new(0),
             failures_total: AtomicU64::new(0),
         }
+    }
+
+    /// Makes the state of the workshop, which is in no table.
+    pub(crate) fn of_workshop(options: &WorkshopOptions) -> Option<Self> {
+        let upstream = Upstream {
+            instance: WORKSHOP.parse().ok()?,
+            slot: SlotName::Blue,
+            address: options.address,
+            workers_max: options.workers_max,
+        };
+        let state = Self::new(&upstream);
+        // Until it has answered a check, nobody is sent there.
+        state.checked_healthy.store(false, Ordering::Relaxed);
+        state.settle();
+        Some(state)
+    }
+
+    /// Whether it is the workshop.
+    pub(crate) fn is_workshop(&self) -> bool {
+        self.instance.as_str() == WORKSHOP
     }
 
     /// Returns whether it is the one that the table entry means.

@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) access_log: AccessLog,
     /// The counts of each thread.
     pub(crate) metrics: Box<[Arc<LaneMetrics>]>,
+    /// The workshop, when there is one.
+    pub(crate) workshop: Option<Arc<UpstreamState>>,
     /// Upstreams of the table or still draining.
     known: Mutex<Vec<Arc<UpstreamState>>>,
     /// The release before the present one.
@@ -54,7 +56,9 @@ pub(crate) struct Shared {
 impl Shared {
     /// Makes the state of a balancer that starts with these routes.
     pub(crate) fn new(options: Options, access_log: AccessLog, threads: usize) -> Self {
+        let workshop = options.workshop.as_ref().and_then(UpstreamState::of_workshop);
         Self {
+            workshop: workshop.map(Arc::new),
             control_tokens: ArcSwap::from_pointee(vec![options.control_token.clone()]),
             options,
             routes: ArcSwap::from_pointee(Routes::none()),
@@ -197,7 +201,7 @@ impl Shared {
         let for_millis = u64::try_from(self.options.health.eject_for.as_millis());
         let Some(by) = self.millis().checked_sub(for_millis.unwrap_or(u64::MAX)) else { return };
         let mut is_changed = false;
-        for upstream in &self.routes().upstreams {
+        for upstream in self.routes().upstreams.iter().chain(&self.workshop) {
             if upstream.was_ejected_by(by) {
                 upstream.readmit();
                 is_changed = true;

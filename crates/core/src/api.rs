@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::capture::{CaptureNumber, CaptureRecord};
 use crate::deploy::{Cause, Deploy, Outcome};
 use crate::fleet::{Member, Release};
 use crate::id::{DeployId, InstanceName, Millis, Revision, Token};
@@ -41,6 +42,72 @@ pub const JOIN_TOKENS_PATH: &str = "/v1/join-tokens";
 
 /// `POST`: [`RotateRequest`] → [`RotationStatus`]; `GET`: → [`RotationStatus`].
 pub const ROTATIONS_PATH: &str = "/v1/secrets/rotations";
+
+/// `GET`: → list of [`CaptureItem`], newest first.
+pub const CAPTURES_PATH: &str = "/v1/captures";
+/// `POST /v1/captures/{number}/approve`: [`CaptureVerdict`] → [`CaptureItem`].
+pub const APPROVE: &str = "approve";
+/// `POST /v1/captures/{number}/revert`: [`CaptureVerdict`] → [`CaptureItem`].
+pub const REVERT: &str = "revert";
+/// `GET ?limit=&path=&patch=`: → list of [`HistoryItem`], newest first.
+pub const HISTORY_PATH: &str = "/v1/history";
+/// `GET ?path=`: → list of [`BlameLine`].
+pub const BLAME_PATH: &str = "/v1/blame";
+
+/// A change that somebody made in the workshop, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureItem {
+    /// What was made.
+    #[serde(flatten)]
+    pub record: CaptureRecord,
+    /// Why it waits or failed; empty when it does neither.
+    pub reason: String,
+}
+
+/// Says who decides about a capture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureVerdict {
+    /// Who, as people know them.
+    pub author: String,
+}
+
+/// A commit of the site's code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryItem {
+    /// The commit.
+    pub revision: Revision,
+    /// When it was made, in seconds since 1970.
+    pub time_seconds: i64,
+    /// Who made it.
+    pub author: String,
+    /// The author's address.
+    pub email: String,
+    /// The first line of its message.
+    pub subject: String,
+    /// The rest of its message.
+    pub body: String,
+    /// The deploy that brought it into service last.
+    pub deploy: Option<DeployId>,
+    /// The capture that it is.
+    pub capture: Option<CaptureNumber>,
+    /// What it changed, as `git show` tells it; `None` when that was not asked for.
+    pub patch: Option<String>,
+}
+
+/// A line of a file, and who wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlameLine {
+    /// The commit that it is from.
+    pub revision: Revision,
+    /// Who made that.
+    pub author: String,
+    /// When, in seconds since 1970.
+    pub time_seconds: i64,
+    /// Its number, from 1.
+    pub line: u32,
+    /// Its text.
+    pub text: String,
+}
 
 /// A new instance asks to become part of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -31,10 +31,12 @@ pub use cidr::Cidr;
 pub use database_url::DatabaseUrl;
 pub use error::{ConfigError, ConfigErrors};
 pub use keys::{
-    Balancer, Cache, Config, Database, Deploy, Fleet, Foreman, Log, Media, Php, Secrets, Sessions,
-    Site, Target, WordPress,
+    Balancer, Cache, Capture, Config, Database, Deploy, Fleet, Foreman, Log, Media, Php, Secrets,
+    Sessions, Site, Target, WordPress,
 };
-pub use kind::{DatabaseTls, LogLevel, MediaStore, ObjectCache, SessionBackend, TargetKind};
+pub use kind::{
+    CaptureMode, DatabaseTls, LogLevel, MediaStore, ObjectCache, SessionBackend, TargetKind,
+};
 pub use number::Size;
 pub use source::Source;
 pub use write::reference_markdown;
@@ -94,11 +96,19 @@ impl Config {
     }
 
     /// Returns how many database connections the fleet can ask for: one for each PHP worker of both
-    /// slots of every instance, one for each runner of scheduled work, and some for flotilla itself.
+    /// slots of every instance and of the workshop, one for each runner of scheduled work, and some for
+    /// flotilla itself.
     #[must_use]
     pub fn connections_needed(&self) -> u32 {
         let workers = u32::from(self.fleet.instances) * u32::from(self.php.workers);
-        workers * 2 + u32::from(self.cron.runners) + CONNECTIONS_RESERVED
+        let workshop = if self.has_workshop() { u32::from(self.php.workers) } else { 0 };
+        workers * 2 + workshop + u32::from(self.cron.runners) + CONNECTIONS_RESERVED
+    }
+
+    /// Returns whether wp-admin can change code.
+    #[must_use]
+    pub fn has_workshop(&self) -> bool {
+        self.capture.mode != CaptureMode::Off
     }
 }
 

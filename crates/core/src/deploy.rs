@@ -21,6 +21,8 @@ pub enum Cause {
     Push,
     /// `flotilla rollback`.
     Rollback,
+    /// A change that somebody made in the workshop.
+    Capture,
 }
 
 /// A request to bring a release into service.

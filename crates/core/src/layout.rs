@@ -31,6 +31,9 @@ pub const SESSIONS: &str = "/srv/flotilla/sessions";
 /// The name of the socket in [`SESSIONS`].
 pub const SESSIONS_SOCKET: &str = "php.sock";
 
+/// Notes that PHP writes for the foreman, in the workshop only.
+pub const DESK: &str = "/srv/flotilla/desk";
+
 /// Logs of the slot.
 pub const LOG: &str = "/srv/flotilla/log";
 

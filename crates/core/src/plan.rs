@@ -15,6 +15,9 @@ use crate::report::AgentReport;
 use crate::slot::SlotName;
 use crate::table::{BalancerStatus, Hold, Table, Upstream};
 
+/// How long a release is watched when another deploy waits behind it.
+const VERIFY_WINDOW_HURRIED: Duration = Duration::from_secs(1);
+
 /// A new release's errors are judged only after so many requests, answered or not: a release that
 /// answers nobody must be found out, too.
 pub const REQUESTS_TO_JUDGE_MIN: u64 = 20;
@@ -73,8 +76,8 @@ pub enum Effect {
     /// Take over the balancer's table, which is newer than the document: nothing else is decided
     /// before that.
     AdoptTable,
-    /// Check this revision out in the workshop, so that the upgrade need not wait for it.
-    ReadyWorkshop(Revision),
+    /// Check this revision out where the database is upgraded, so that the upgrade need not wait for it.
+    ReadyUpgrade(Revision),
     /// Upgrade the database with the code of this revision until a point in time, which may come
     /// nearer while it runs and may be over already; then end it. Either way, tell what version the
     /// database has. An upgrade that is not asked for any more is ended likewise.
@@ -330,7 +333,12 @@ impl Step<'_> {
         }
         let is_smoked =
             matches!(&self.observed.smoke, Some((id, Ok(()))) if *id == deploy.request.id);
-        if is_smoked && self.waited(deploy) >= self.policy.verify_window {
+        // Whoever waits brings a release that continues this one and is watched in its turn.
+        let window = match self.fleet.queued {
+            Some(_) => self.policy.verify_window.min(VERIFY_WINDOW_HURRIED),
+            None => self.policy.verify_window,
+        };
+        if is_smoked && self.waited(deploy) >= window {
             let instances = self.fleet.table.upstreams.len();
             let left_out = self.left_out(deploy);
             self.end(deploy, Outcome::Settled { instances, left_out });
@@ -573,7 +581,7 @@ impl Step<'_> {
         let is_smoked = matches!(&self.observed.smoke, Some((known, _)) if *known == id);
         match deploy.phase {
             Phase::Preparing if self.needs_upgrade(deploy) => {
-                effects.push(Effect::ReadyWorkshop(deploy.request.release.revision.clone()));
+                effects.push(Effect::ReadyUpgrade(deploy.request.release.revision.clone()));
             }
             Phase::Upgrading if !is_upgraded => {
                 let revision = deploy.request.release.revision.clone();

@@ -214,7 +214,8 @@ mod tests {
     fn the_templates_of_a_slot_take_these_values() {
         const WP_CONFIG: &str = "db_name db_user db_password db_host db_flags db_wait constants table_prefix home \
             environment_type auth_key secure_auth_key logged_in_key nonce_key auth_salt \
-            secure_auth_salt logged_in_salt nonce_salt cache cache_nodes cache_prefix";
+            secure_auth_salt logged_in_salt nonce_salt cache cache_nodes cache_prefix \
+            workshop_key";
         for (template, names) in [
             (
                 include_str!("../../../templates/nginx.conf"),
@@ -226,7 +227,8 @@ mod tests {
             ),
             (
                 include_str!("../../../templates/php.ini"),
-                "memory_limit upload_max body_max timeout opcache_mib session_lifetime ca_file",
+                "memory_limit upload_max body_max timeout opcache_mib session_lifetime ca_file \
+                    looks_again",
             ),
             (include_str!("../../../templates/wp-config.php"), WP_CONFIG),
         ] {

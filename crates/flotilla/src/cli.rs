@@ -36,6 +36,9 @@ impl Arguments {
             | Command::Deploy { json, .. }
             | Command::Rollback { json, .. }
             | Command::Releases { json, .. }
+            | Command::Captures { json, .. }
+            | Command::History { json, .. }
+            | Command::Blame { json, .. }
             | Command::Cron { json, .. }
             | Command::Status { json, .. }
             | Command::Scale { json, .. }
@@ -112,6 +115,40 @@ pub(crate) enum Command {
         /// How many
         #[arg(short = 'n', long, default_value_t = 20)]
         limit: u32,
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists what people changed in wp-admin, approves it or undoes it
+    Captures {
+        /// What to do with one of them; lists all when left out.
+        #[command(subcommand)]
+        command: Option<Captures>,
+        /// How many, newest first
+        #[arg(short = 'n', long, default_value_t = 20)]
+        limit: u32,
+        /// Prints JSON
+        #[arg(long, global = true)]
+        json: bool,
+    },
+    /// Tells who changed what in the site's code, newest first
+    History {
+        /// Only what changed this file or directory, from the root of the site
+        path: Option<String>,
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 20)]
+        limit: usize,
+        /// Shows each change line by line
+        #[arg(short, long)]
+        patch: bool,
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tells who wrote each line of a file
+    Blame {
+        /// The file, from the root of the site
+        path: String,
         /// Prints JSON
         #[arg(long)]
         json: bool,
@@ -219,6 +256,20 @@ pub(crate) enum Command {
         /// Which part.
         #[command(subcommand)]
         command: Internal,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Captures {
+    /// Brings one that waits, and those before it, to all instances
+    Approve {
+        /// Its number
+        number: u64,
+    },
+    /// Undoes one, with a commit of its own when it is in the branch
+    Revert {
+        /// Its number
+        number: u64,
     },
 }
 

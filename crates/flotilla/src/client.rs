@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use flotilla_core::api::{
-    DEPLOYS_PATH, DeployRecord, DeployReply, DeployRequest, Inventory, ROLLBACK_PATH,
+    BLAME_PATH, BlameLine, CAPTURES_PATH, CaptureItem, CaptureVerdict, DEPLOYS_PATH, DeployRecord,
+    DeployReply, DeployRequest, HISTORY_PATH, HistoryItem, Inventory, ROLLBACK_PATH,
     ROTATIONS_PATH, Resize, RollbackRequest, RotateRequest, RotationStatus, SIZE_PATH, STATUS_PATH,
     Status,
 };
+use flotilla_core::capture::CaptureNumber;
 use flotilla_core::error::Failure;
 use flotilla_core::id::{DeployId, Token};
 use serde::de::DeserializeOwned;
@@ -73,6 +75,37 @@ impl Client {
         self.send(self.http.get(self.url(ROTATIONS_PATH))).await
     }
 
+    pub(crate) async fn captures(&self, limit: u32) -> Result<Vec<CaptureItem>, Failure> {
+        self.send(self.http.get(format!("{}?limit={limit}", self.url(CAPTURES_PATH)))).await
+    }
+
+    /// Approves or reverts a capture.
+    pub(crate) async fn decide(
+        &self,
+        number: CaptureNumber,
+        verdict: &str,
+        by: &CaptureVerdict,
+    ) -> Result<CaptureItem, Failure> {
+        let url = format!("{}/{number}/{verdict}", self.url(CAPTURES_PATH));
+        self.send(self.http.post(url).json(by)).await
+    }
+
+    pub(crate) async fn history(
+        &self,
+        limit: usize,
+        path: Option<&str>,
+        has_patch: bool,
+    ) -> Result<Vec<HistoryItem>, Failure> {
+        let (limit, patch) = (limit.to_string(), has_patch.to_string());
+        let mut query = vec![("limit", limit.as_str()), ("patch", patch.as_str())];
+        query.extend(path.map(|path| ("path", path)));
+        self.send(self.http.get(self.url_with(HISTORY_PATH, &query)?)).await
+    }
+
+    pub(crate) async fn blame(&self, path: &str) -> Result<Vec<BlameLine>, Failure> {
+        self.send(self.http.get(self.url_with(BLAME_PATH, &[("path", path)])?)).await
+    }
+
     async fn send<T: DeserializeOwned>(
         &self,
         request: reqwest::RequestBuilder,
@@ -93,6 +126,11 @@ impl Client {
         }
         let no_reason = failure::unavailable(format!("the foreman answered {status}"));
         Err(response.json::<Failure>().await.unwrap_or(no_reason))
+    }
+
+    fn url_with(&self, path: &str, query: &[(&str, &str)]) -> Result<reqwest::Url, Failure> {
+        let url = reqwest::Url::parse_with_params(&self.url(path), query);
+        url.map_err(|error| failure::configuration(format!("cannot ask the foreman: {error}")))
     }
 
     fn url(&self, path: &str) -> String {

@@ -1,12 +1,15 @@
 //! One file for each command, and the choice between them.
 
 mod audit;
+mod blame;
+mod captures;
 mod config;
 mod cron;
 mod db;
 mod deploy;
 mod destroy;
 mod down;
+mod history;
 mod init;
 mod logs;
 mod media;
@@ -47,6 +50,16 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> anyhow::Resu
         }
         Command::Releases { limit, .. } => {
             releases::run(&Site::open(directory)?, limit, printer).await?;
+        }
+        Command::Captures { command, limit, .. } => {
+            captures::run(&Site::open(directory)?, command, limit, printer).await?;
+        }
+        Command::History { path, limit, patch, .. } => {
+            let wanted = history::Wanted { path, limit, has_patch: patch };
+            history::run(&Site::open(directory)?, wanted, printer).await?;
+        }
+        Command::Blame { path, .. } => {
+            blame::run(&Site::open(directory)?, &path, printer).await?;
         }
         Command::Status { watch, .. } => {
             status::run(&Site::open(directory)?, watch, printer).await?;

@@ -2,15 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use flotilla_core::config::{Config, DatabaseTls, MediaStore};
 use flotilla_core::error::Failure;
 use flotilla_core::media::MediaSettings;
 use flotilla_foreman::database::{Client, Login};
+use flotilla_foreman::place::Place;
 use flotilla_foreman::secrets::Secrets;
 use flotilla_foreman::secrets::rotate::DatabaseAccount;
 use flotilla_foreman::settings::{self, DatabaseLogin};
-use flotilla_foreman::workshop::Place;
 use flotilla_host::media::{Media, MediaMount};
 use flotilla_targets::local::database::{Account, Database, DatabaseOptions};
 use flotilla_targets::local::packages::Machine;
@@ -21,6 +22,9 @@ use nix::unistd::{Group, Uid, User};
 use crate::failure::{configuration, unavailable};
 use crate::site::Site;
 
+/// How long a command waits for the workshop of a site that was just made.
+const WORKSHOP_PATIENCE: Duration = Duration::from_secs(10);
+const WORKSHOP_INTERVAL: Duration = Duration::from_millis(100);
 const CERTIFICATES_BYTES_MAX: usize = 1 << 20;
 /// The name of the embedded database and of its user.
 pub(crate) const DATABASE_NAME: &str = "wordpress";
@@ -83,6 +87,11 @@ pub(crate) fn php_identity(config: &Config) -> Result<(String, String), Failure>
 pub(crate) async fn workshop(site: &Site) -> anyhow::Result<Place> {
     // Asking tells whether the fleet is up.
     site.client()?.status().await?;
+    let deadline = tokio::time::Instant::now() + WORKSHOP_PATIENCE;
+    // A site that was just made gets its workshop a moment later.
+    while workshop_place(site).is_err() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(WORKSHOP_INTERVAL).await;
+    }
     workshop_place(site)
 }
 
@@ -94,7 +103,7 @@ pub(crate) fn workshop_place(site: &Site) -> anyhow::Result<Place> {
             .with_hint("`flotilla status` tells how far it is")
             .into());
     }
-    place(site, directory)
+    Ok(Place { is_writable: site.config.has_workshop(), ..place(site, directory)? })
 }
 
 /// Returns a place where PHP's command line can work on the site.
@@ -103,7 +112,7 @@ pub(crate) fn place(site: &Site, directory: PathBuf) -> anyhow::Result<Place> {
     let is_root = Uid::effective().is_root();
     let php_user = is_root.then_some(user);
     let media = media(site, "foreman-media", site.layout.foreman_media())?;
-    Ok(Place { directory, media, php: php_cli()?, php_user })
+    Ok(Place { directory, media, php: php_cli()?, php_user, is_writable: false })
 }
 
 /// Returns a machine's media: a mount with this name and directory, or the one directory.

@@ -123,6 +123,12 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
+/// Says when something was, in UTC; `seconds` are since 1970.
+pub(crate) fn date(seconds: i64) -> String {
+    let time = jiff::Timestamp::from_second(seconds);
+    time.map(|time| time.to_string().replace('T', " ").replace('Z', "")).unwrap_or_default()
+}
+
 /// Says how much something is, as people read it.
 pub(crate) fn amount(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()

@@ -29,7 +29,8 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::engine::Snapshot;
-use crate::workshop::{self, Place, certificate_arguments};
+use crate::maintenance;
+use crate::place::{Place, certificate_arguments};
 
 const TICK: Duration = Duration::from_secs(1);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +42,7 @@ const NEXT_BYTES_MAX: u64 = 4096;
 #[derive(Debug, Clone)]
 pub struct Options {
     /// What runners work with; the directory is cron's own.
-    pub work: workshop::Options,
+    pub work: maintenance::Options,
     /// Where runners write what PHP says.
     pub log: PathBuf,
     /// After how long somebody looks for due events, at the latest.

@@ -7,6 +7,7 @@ use flotilla_core::deploy::Cause;
 use flotilla_core::error::{ErrorKind, Failure, chain};
 use flotilla_core::fleet::{Accepted, Release};
 use flotilla_core::id::{DeployId, Revision};
+use tokio::sync::Mutex;
 
 use crate::engine::{CallOff, CalledOff, Engine, Order};
 use crate::imported;
@@ -29,6 +30,8 @@ pub struct Deploys {
     pub branch: String,
     /// The digest of the settings that new releases run with.
     pub settings: String,
+    /// Held while the branch is moved or followed, so that each move is one deploy.
+    pub branch_moves: Arc<Mutex<()>>,
 }
 
 type Started = (DeployId, Revision, Accepted);
@@ -83,7 +86,7 @@ impl Deploys {
         self.start(order).await
     }
 
-    /// Starts the deploy of a revision that was pushed.
+    /// Starts the deploy of a revision that was pushed, captured or installed.
     ///
     /// # Errors
     /// It is no WordPress, or the fleet refuses.
@@ -123,6 +126,20 @@ impl Deploys {
     pub fn is_serving(&self, revision: &Revision) -> bool {
         let snapshot = self.engine.snapshots().borrow().clone();
         snapshot.fleet.serving_release().is_some_and(|release| release.revision == *revision)
+    }
+
+    /// Returns the revision that serves; `None` before the first release.
+    #[must_use]
+    pub fn serving(&self) -> Option<Revision> {
+        let snapshot = self.engine.snapshots().borrow().clone();
+        snapshot.fleet.serving_release().map(|release| release.revision.clone())
+    }
+
+    /// Whether a deploy is under way or waits.
+    #[must_use]
+    pub fn is_deploying(&self) -> bool {
+        let snapshot = self.engine.snapshots().borrow().clone();
+        snapshot.fleet.deploy.is_some() || snapshot.fleet.queued.is_some()
     }
 
     async fn author(&self, revision: &Revision) -> String {

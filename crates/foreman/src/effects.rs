@@ -15,9 +15,9 @@ use flotilla_host::tasks::Tasks;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
+use crate::maintenance::Maintenance;
 use crate::smoke::Smoke;
 use crate::upgrade::upgrade;
-use crate::workshop::Workshop;
 
 /// A balancer that does not take a table is left alone for this long.
 const PUSH_RETRY: Duration = Duration::from_millis(200);
@@ -30,8 +30,8 @@ pub enum Finished {
     Balancer(Option<BalancerStatus>),
     /// The table that the balancer follows.
     Table(Option<Table>),
-    /// The workshop is at a revision, or could not get there, which the upgrade will tell.
-    Workshop,
+    /// The code is ready for the upgrade, or is not, which the upgrade will tell.
+    Ready,
     /// How the database upgrade went.
     Upgrade(DeployId, Upgraded),
     /// How the smoke requests went.
@@ -55,7 +55,7 @@ pub struct Effects {
     /// Where tables go.
     pub balancer: Balancer,
     /// Where the database is upgraded.
-    pub workshop: Arc<Workshop>,
+    pub maintenance: Arc<Maintenance>,
     /// How a release is tried.
     pub smoke: Smoke,
     /// How long an upgrade may take.
@@ -81,7 +81,7 @@ pub(crate) struct Bound {
     results: mpsc::Sender<Finished>,
     tasks: Tasks,
     busy: Arc<Busy>,
-    /// What the workshop was last made ready for.
+    /// What maintenance was last made ready for.
     readied: Option<Revision>,
     /// The upgrade that was begun last, and until when it may run.
     upgrading: Option<(DeployId, watch::Sender<Millis>)>,
@@ -90,7 +90,7 @@ pub(crate) struct Bound {
 #[derive(Default)]
 struct Busy {
     push: AtomicBool,
-    workshop: AtomicBool,
+    ready: AtomicBool,
     poll: AtomicBool,
     upgrade: AtomicBool,
     smoke: AtomicBool,
@@ -132,17 +132,20 @@ impl Bound {
         });
     }
 
-    pub(crate) fn ready_workshop(&mut self, revision: Revision) {
+    pub(crate) fn ready_upgrade(&mut self, revision: Revision) {
         if self.readied.as_ref() == Some(&revision) {
             return;
         }
         self.readied = Some(revision.clone());
-        let workshop = Arc::clone(&self.effects.workshop);
-        self.run("ready_workshop", |busy| &busy.workshop, async move {
-            if let Err(error) = workshop.check_out(&revision).await {
-                tracing::warn!(error = chain(&error), "The workshop cannot be made ready");
+        let maintenance = Arc::clone(&self.effects.maintenance);
+        self.run("ready_upgrade", |busy| &busy.ready, async move {
+            if let Err(error) = maintenance.check_out(&revision).await {
+                tracing::warn!(
+                    error = chain(&error),
+                    "The code for the upgrade cannot be made ready"
+                );
             }
-            Finished::Workshop
+            Finished::Ready
         });
     }
 
@@ -159,10 +162,10 @@ impl Bound {
         }
         let (sender, receiver) = watch::channel(until);
         self.upgrading = Some((id, sender));
-        let workshop = Arc::clone(&self.effects.workshop);
+        let maintenance = Arc::clone(&self.effects.maintenance);
         let limit = self.effects.upgrade_timeout;
         self.run("upgrade_database", |busy| &busy.upgrade, async move {
-            Finished::Upgrade(id, upgrade(&workshop, &revision, limit, receiver).await)
+            Finished::Upgrade(id, upgrade(&maintenance, &revision, limit, receiver).await)
         });
     }
 

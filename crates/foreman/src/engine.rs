@@ -254,7 +254,7 @@ impl Driver {
 
     fn note(&mut self, finished: Finished) {
         match finished {
-            Finished::Workshop | Finished::Table(_) | Finished::Upgrade(..) => {}
+            Finished::Ready | Finished::Table(_) | Finished::Upgrade(..) => {}
             Finished::Balancer(status) => self.observed.balancer = status,
             Finished::Smoke(id, outcome) => self.observed.smoke = Some((id, outcome)),
         }
@@ -412,7 +412,7 @@ impl Driver {
         match effect {
             Effect::AdoptTable => self.effects.fetch_table(),
             Effect::PushTable => self.effects.push_table(&self.fleet.table),
-            Effect::ReadyWorkshop(revision) => self.effects.ready_workshop(revision),
+            Effect::ReadyUpgrade(revision) => self.effects.ready_upgrade(revision),
             Effect::UpgradeDatabase(id, revision, until) => {
                 self.effects.upgrade(id, revision, until);
             }

@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::deploys::Deploys;
 use crate::imported;
+use crate::maintenance::{Install, Maintenance};
 use crate::plugins::assemble;
 use crate::pushes::SEEN;
 use crate::source::Source;
 use crate::store::Store;
-use crate::workshop::{Install, Workshop};
 
 /// The fact that holds the plugins that a new site was given, one a line.
 const ACTIVE_PLUGINS: &str = "active_plugins";
@@ -52,12 +52,12 @@ pub struct Options {
 pub async fn provision(
     options: Options,
     deploys: Deploys,
-    workshop: Arc<Workshop>,
+    maintenance: Arc<Maintenance>,
     store: Store,
     progress: watch::Sender<SiteState>,
 ) {
     loop {
-        match attempt(&options, &deploys, &workshop, &store, &progress).await {
+        match attempt(&options, &deploys, &maintenance, &store, &progress).await {
             Ok(()) => {
                 progress.send_replace(SiteState::Made);
                 return;
@@ -74,7 +74,7 @@ pub async fn provision(
 async fn attempt(
     options: &Options,
     deploys: &Deploys,
-    workshop: &Workshop,
+    maintenance: &Maintenance,
     store: &Store,
     progress: &watch::Sender<SiteState>,
 ) -> Result<(), String> {
@@ -88,11 +88,11 @@ async fn attempt(
         Err(_unborn) => import(options, deploys, store, &say).await?,
     };
     say("Installing WordPress".to_owned());
-    workshop.check_out(&revision).await.map_err(|error| text(&error))?;
+    maintenance.check_out(&revision).await.map_err(|error| text(&error))?;
     let active = store.fact(ACTIVE_PLUGINS).await.map_err(|error| text(&error))?;
     let plugins = active.map(|names| names.lines().map(str::to_owned).collect());
     let install = Install { plugins: plugins.unwrap_or_default(), ..options.install.clone() };
-    workshop.install(&install).await.map_err(|error| text(&error))?;
+    maintenance.install(&install).await.map_err(|error| text(&error))?;
     say("Starting the first release".to_owned());
     store.set_fact(SEEN, revision.as_str().to_owned()).await.map_err(|error| text(&error))?;
     deploys.push(&revision, Cause::Install).await.map_err(|failure| failure.message)?;

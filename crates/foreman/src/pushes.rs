@@ -29,6 +29,8 @@ pub async fn follow_branch(deploys: Deploys, store: Store, pushed: Arc<Notify>) 
 }
 
 async fn activate(deploys: &Deploys, store: &Store) {
+    // Captures move the branch as well, and deploy it themselves.
+    let _alone = deploys.branch_moves.lock().await;
     let Ok(tip) = deploys.repository.resolve(&deploys.branch).await else { return };
     let seen = match store.fact(SEEN).await {
         Ok(seen) => seen,

@@ -31,6 +31,9 @@ pub struct Secrets {
     /// What the embedded store of media is opened with.
     #[serde(default = "no_token")]
     pub bucket_key: Token,
+    /// What the cookie is signed with that leads people to the workshop. It lets nobody in.
+    #[serde(default = "no_token")]
+    pub workshop_key: Token,
     /// The password of the first WordPress administrator.
     pub admin_password: Token,
     /// WordPress' four keys and four salts, in the order of its documentation.
@@ -69,6 +72,7 @@ impl Secrets {
             balancer_token: random_token()?,
             database_password: random_token()?,
             bucket_key: random_token()?,
+            workshop_key: random_token()?,
             admin_password: random_password()?,
             salts: random_salts()?,
             pending: Pending::default(),
@@ -81,9 +85,12 @@ impl Secrets {
     /// # Errors
     /// The kernel gives no randomness.
     pub(crate) fn complete(&mut self) -> Result<bool, SecretsError> {
-        let is_missing = self.bucket_key == no_token();
-        if is_missing {
-            self.bucket_key = random_token()?;
+        let mut is_missing = false;
+        for key in [&mut self.bucket_key, &mut self.workshop_key] {
+            if *key == no_token() {
+                *key = random_token()?;
+                is_missing = true;
+            }
         }
         Ok(is_missing)
     }
@@ -187,6 +194,11 @@ impl Secrets {
                 "bucket_key".to_owned(),
                 "the embedded store of media, with the key id `flotilla`",
                 &self.bucket_key,
+            ),
+            (
+                "workshop_key".to_owned(),
+                "signs the cookie that leads people who may change code to the workshop",
+                &self.workshop_key,
             ),
             (
                 "admin_password".to_owned(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use flotilla_core::api::{RotationStatus, SiteState, SlotSettings};
 use flotilla_core::deploy::Policy;
 use flotilla_host::files::{FileError, make_directory};
@@ -20,6 +21,8 @@ use crate::cron::{self, run_cron};
 use crate::deploys::Deploys;
 use crate::effects::{Balancer, Effects};
 use crate::engine::Engine;
+use crate::history;
+use crate::maintenance::{self, Maintenance};
 use crate::provision::{self, provision};
 use crate::pushes::follow_branch;
 use crate::repository::{Repository, RepositoryError};
@@ -30,8 +33,7 @@ use crate::smart_http;
 use crate::smoke::Smoke;
 use crate::store::{Store, StoreError};
 use crate::tidy::tidy_repository;
-use crate::workshop::{self, Workshop};
-use crate::workshop_follow::follow_fleet;
+use crate::workshop;
 
 /// Everything a foreman is started with.
 #[derive(Debug, Clone)]
@@ -64,6 +66,8 @@ pub struct Options {
     pub upgrade_timeout: Duration,
     /// What slots need besides the code.
     pub settings: SlotSettings,
+    /// Where WordPress is installed and upgraded.
+    pub maintenance: maintenance::Options,
     /// The workshop.
     pub workshop: workshop::Options,
     /// What runs scheduled work.
@@ -118,9 +122,9 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
     let store = Store::open(&options.directory.join("foreman.db"))?;
     let git_dir = options.directory.join("site.git");
     let repository = Arc::new(Repository::open(&git_dir).await?);
-    let workshop = Arc::new(Workshop::open(options.workshop.clone())?);
+    let maintenance = Arc::new(Maintenance::open(options.maintenance.clone())?);
     keep_media(&options, tasks)?;
-    let effects = effects(&options, &workshop)?;
+    let effects = effects(&options, &maintenance)?;
     let balancer = effects.balancer.clone();
     let engine = Engine::start(store.clone(), effects, options.policy, tasks).await?;
     take_size(&engine, &store, options.instances).await?;
@@ -131,13 +135,11 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
         engine: engine.clone(),
         branch: options.branch.clone(),
         settings: settings_digest.clone(),
+        branch_moves: Arc::default(),
     };
     let (progress, site) = watch::channel(SiteState::Making { what: "Starting".to_owned() });
-    let mut site_options = options.site.clone();
-    site_options.stopping = tasks.stopping();
-    let following = follow_fleet(Arc::clone(&workshop), engine.snapshots());
-    let making = provision(site_options, deploys.clone(), workshop, store.clone(), progress);
-    spawn_until_stopped(tasks, "follow_fleet", following);
+    let site_options = provision::Options { stopping: tasks.stopping(), ..options.site.clone() };
+    let making = provision(site_options, deploys.clone(), maintenance, store.clone(), progress);
     spawn_until_stopped(tasks, "make_site", making);
     let tidying = tidy_repository(Git::new(&git_dir), engine.snapshots());
     spawn_until_stopped(tasks, "tidy_repository", tidying);
@@ -151,9 +153,9 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
         spawn_until_stopped(tasks, "follow_branch", following);
     }
     let rotation = Rotation {
-        vault: options.vault,
+        vault: options.vault.clone(),
         at_start: Arc::new(options.secrets.clone()),
-        account: options.database_account,
+        account: options.database_account.clone(),
         deploys: deploys.clone(),
         store: store.clone(),
         balancer,
@@ -164,6 +166,11 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
     };
     let (rotating, rotation_status) = watch::channel(RotationStatus::default());
     spawn_until_stopped(tasks, "rotate_secrets", rotate_secrets(rotation.clone(), rotating));
+    let stopping = tasks.stopping();
+    let others = smart_http::router(&git_dir, pushed)
+        .merge(routes::router(rotation, rotation_status))
+        .merge(keep_workshop(&options, &deploys, tasks))
+        .merge(history::router(store.clone(), deploys.clone()));
     let api = Api {
         engine,
         deploys,
@@ -175,18 +182,26 @@ pub async fn run(options: Options, tasks: &Tasks) -> Result<(), ForemanError> {
         site_url: options.site_url,
         site,
     };
-    let stopping = tasks.stopping();
-    let others =
-        smart_http::router(&git_dir, pushed).merge(routes::router(rotation, rotation_status));
     axum::serve(listener, api::router(api, others))
         .with_graceful_shutdown(async move { stopping.cancelled().await })
         .await
         .map_err(ForemanError::Serve)
 }
 
+/// Keeps the workshop; returns the routes that tell of what is captured there.
+fn keep_workshop(options: &Options, deploys: &Deploys, tasks: &Tasks) -> Router {
+    let (handle, wishes) = workshop::handle();
+    let store = deploys.store.clone();
+    let routes = workshop::routes::router(store.clone(), handle);
+    let (own, settings) = (options.workshop.clone(), options.settings.clone());
+    let work = workshop::run(own, settings, deploys.clone(), store, wishes, tasks.stopping());
+    tasks.spawn("keep_workshop", work);
+    routes
+}
+
 /// Sees to it that the workshop and scheduled work have the site's media.
 fn keep_media(options: &Options, tasks: &Tasks) -> Result<(), FileError> {
-    let media = &options.workshop.place.media;
+    let media = &options.maintenance.place.media;
     media.configure(options.settings.media.as_ref())?;
     tasks.spawn("keep_media", media.clone().keep(tasks.stopping()));
     Ok(())
@@ -203,7 +218,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ForemanError> {
     Ok(listener)
 }
 
-fn effects(options: &Options, workshop: &Arc<Workshop>) -> Result<Effects, ForemanError> {
+fn effects(options: &Options, maintenance: &Arc<Maintenance>) -> Result<Effects, ForemanError> {
     let client = flotilla_host::http::client_builder()
         .redirect(reqwest::redirect::Policy::none())
         .build()
@@ -215,7 +230,7 @@ fn effects(options: &Options, workshop: &Arc<Workshop>) -> Result<Effects, Forem
             token: options.secrets.balancer_token.clone(),
             client: client.clone(),
         },
-        workshop: Arc::clone(workshop),
+        maintenance: Arc::clone(maintenance),
         smoke: Smoke {
             balancer: options.balancer,
             site_host: settings.site_host.clone(),

@@ -209,11 +209,17 @@ fn wp_config(
             ("nonce_salt", nonce_salt),
             ("home", &php_quote(site_url)),
             ("environment_type", &php_quote("production")),
+            ("workshop_key", &php_quote(workshop_key(config, secrets))),
             ("cache", &php_quote(config.cache.object.as_str())),
             ("cache_nodes", &php_quote(&joined(cache))),
             ("cache_prefix", &php_quote(&cache_prefix(config, site_url, login))),
         ],
     )
+}
+
+/// Without a workshop nothing leads there.
+fn workshop_key<'a>(config: &Config, secrets: &'a Secrets) -> &'a str {
+    if config.has_workshop() { secrets.workshop_key.reveal() } else { "" }
 }
 
 fn joined(nodes: &[SocketAddr]) -> String {

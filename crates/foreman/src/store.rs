@@ -10,6 +10,8 @@ use flotilla_core::fleet::Fleet;
 use flotilla_core::id::{DeployId, InstanceName};
 use rusqlite::{Connection, OptionalExtension, params};
 
+pub use captures::CaptureNote;
+
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS fleet (id INTEGER PRIMARY KEY CHECK (id = 1), document TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS deploys (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
@@ -19,6 +21,8 @@ const SCHEMA: &str = "
         number INTEGER PRIMARY KEY, revision TEXT NOT NULL UNIQUE, parent TEXT NOT NULL,
         author TEXT NOT NULL, message TEXT NOT NULL, state TEXT NOT NULL,
         created_at INTEGER NOT NULL, alarms TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS capture_notes (
+        number INTEGER PRIMARY KEY, reason TEXT NOT NULL, is_approved INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 ";
 

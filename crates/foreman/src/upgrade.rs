@@ -11,12 +11,12 @@ use flotilla_core::plan::Upgraded;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::workshop::Workshop;
+use crate::maintenance::Maintenance;
 
 /// Upgrades the database with the code of a revision, for at most `limit` and until a point in time
 /// that may change meanwhile. Comes back when nothing of the upgrade runs any more.
 pub(crate) async fn upgrade(
-    workshop: &Workshop,
+    maintenance: &Maintenance,
     revision: &Revision,
     limit: Duration,
     until: watch::Receiver<Millis>,
@@ -25,13 +25,13 @@ pub(crate) async fn upgrade(
     let outcome = tokio::select! {
         biased;
         () = wait_until(until) => Err("its time was up, and it was ended".to_owned()),
-        outcome = workshop.upgrade_database(revision, limit) => outcome.map_err(|error| chain(&error)),
+        outcome = maintenance.upgrade_database(revision, limit) => outcome.map_err(|error| chain(&error)),
     };
     let message = match outcome {
         Ok(version) => return Upgraded { outcome: Ok(()), database: Some(version) },
         Err(message) => message,
     };
-    let database = match workshop.database_version().await {
+    let database = match maintenance.database_version().await {
         Ok(version) => Some(version),
         Err(error) => {
             tracing::error!(error = chain(&error), "The database's version cannot be read");

@@ -18,6 +18,7 @@ pub mod php;
 pub mod room;
 pub mod rotate;
 pub mod session;
+pub mod session_gateway;
 pub mod tasks;
 pub mod unit;
 pub mod web_server;

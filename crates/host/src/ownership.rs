@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use nix::unistd::{Uid, chown};
+use nix::unistd::{Gid, Uid, chown};
 
 use crate::files::{FileError, make_directory};
 use crate::launch::find_user;
@@ -15,9 +15,17 @@ use crate::launch::find_user;
 /// # Errors
 /// There is no such user or the file system refuses.
 pub fn give_to(path: &Path, user: Option<&str>) -> Result<(), FileError> {
-    let Some(user) = user.filter(|_| Uid::effective().is_root()) else { return Ok(()) };
-    let (uid, gid) = find_user(user).map_err(|error| failed(path, io::Error::other(error)))?;
+    let Some((uid, gid)) = owner(path, user)? else { return Ok(()) };
     chown(path, Some(uid), Some(gid)).map_err(|errno| failed(path, errno.into()))
+}
+
+/// Returns whom files in a directory are to be given to; `None` where this process is not root.
+///
+/// # Errors
+/// There is no such user.
+pub fn owner(path: &Path, user: Option<&str>) -> Result<Option<(Uid, Gid)>, FileError> {
+    let Some(user) = user.filter(|_| Uid::effective().is_root()) else { return Ok(None) };
+    find_user(user).map(Some).map_err(|error| failed(path, io::Error::other(error)))
 }
 
 /// Makes a directory that a user may write in and everybody may read, if it is not that already.

@@ -24,7 +24,9 @@ pub const SCRIPTS: &[(&str, &str)] = &[
     ("refused.php", include_str!("../../../wordpress/php/refused.php")),
     ("scratch.php", include_str!("../../../wordpress/php/scratch.php")),
     ("scripts.php", include_str!("../../../wordpress/php/scripts.php")),
+    ("trial.php", include_str!("../../../wordpress/php/trial.php")),
     ("upgrade.php", include_str!("../../../wordpress/php/upgrade.php")),
     ("uploads.php", include_str!("../../../wordpress/php/uploads.php")),
     ("warm.php", include_str!("../../../wordpress/php/warm.php")),
+    ("workshop.php", include_str!("../../../wordpress/php/workshop.php")),
 ];

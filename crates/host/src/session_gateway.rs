@@ -1,20 +1,19 @@
-//! The instance's session gateway: a process of its own that outlives the agent, so that an agent
-//! that dies takes no cart with it.
+//! The session gateway beside PHP: a process of its own that outlives whoever starts it, so that an
+//! agent that dies takes no cart with it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flotilla_core::api::{SessionStore, SlotSettings};
 use flotilla_core::layout;
-use flotilla_host::files::{Access, FileError, make_directory, write_atomic};
-use flotilla_host::launch::Launch;
-use flotilla_host::ownership::set_mode;
-use flotilla_host::unit::Unit;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::Options;
+use crate::files::{Access, FileError, make_directory, write_atomic};
+use crate::launch::Launch;
+use crate::ownership::set_mode;
+use crate::unit::Unit;
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -32,33 +31,42 @@ pub struct GatewaySpec {
     pub nodes: PathBuf,
 }
 
-/// The session gateway of an instance.
+/// A session gateway.
 #[derive(Debug, Clone)]
-pub(crate) struct SessionGateway {
+pub struct SessionGateway {
     unit: Unit,
+    sockets: PathBuf,
     store: PathBuf,
     nodes: PathBuf,
 }
 
 impl SessionGateway {
-    /// Makes its directories; starts nothing.
-    pub(crate) fn open(options: &Options) -> Result<Self, FileError> {
-        let directory = options.directory.join("sessions");
-        let run = socket_directory(options);
+    /// Makes its directories; starts nothing. `name` is the unit's in messages, `group` the one that
+    /// may connect.
+    ///
+    /// # Errors
+    /// A directory cannot be made.
+    pub fn open(
+        name: String,
+        directory: &Path,
+        own_program: &Path,
+        group: &str,
+    ) -> Result<Self, FileError> {
+        let run = directory.join("run");
         make_directory(&run)?;
         set_mode(&run, 0o755)?;
         let (store, nodes) = (directory.join("store.json"), directory.join("nodes"));
         let spec = GatewaySpec {
             socket: run.join(layout::SESSIONS_SOCKET),
-            group: options.php_group.clone(),
+            group: group.to_owned(),
             store: store.clone(),
             nodes: nodes.clone(),
         };
         let unit = Unit {
-            name: format!("{}-sessions", options.instance),
-            own_program: options.own_program.clone(),
+            name,
+            own_program: own_program.to_owned(),
             launch: Launch {
-                program: options.own_program.clone(),
+                program: own_program.to_owned(),
                 args: vec![
                     "internal".into(),
                     "sessions".into(),
@@ -75,17 +83,26 @@ impl SessionGateway {
             stop_timeout: STOP_TIMEOUT,
         };
         make_directory(&directory.join("log"))?;
-        Ok(Self { unit, store, nodes })
+        Ok(Self { unit, sockets: run, store, nodes })
+    }
+
+    /// Returns the directory that PHP sees as [`layout::SESSIONS`].
+    #[must_use]
+    pub fn sockets(&self) -> &Path {
+        &self.sockets
     }
 
     /// Tells it what keeps the sessions. It follows a list of nodes without a restart; for another
     /// kind of store it ends, and is started anew.
-    pub(crate) fn use_store(&self, settings: &SlotSettings) -> Result<(), FileError> {
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn use_store(&self, settings: &SlotSettings) -> Result<(), FileError> {
         tell_store(&self.store, &self.nodes, &settings.session_store)
     }
 
-    /// Keeps it running as soon as there is a store; it goes on when the agent ends.
-    pub(crate) async fn keep(self, stopping: CancellationToken) {
+    /// Keeps it running as soon as there is a store; it goes on when this process ends.
+    pub async fn keep(self, stopping: CancellationToken) {
         while !self.store.exists() {
             tokio::select! {
                 () = stopping.cancelled() => return,
@@ -104,11 +121,6 @@ fn tell_store(file: &Path, nodes: &Path, store: &SessionStore) -> Result<(), Fil
     // It comes last: whoever reads that nodes keep the sessions finds the list.
     let text = serde_json::to_vec(store).unwrap_or_default();
     write_atomic(file, &text, Access::Private)
-}
-
-/// Returns the directory that slots see as [`layout::SESSIONS`].
-pub(crate) fn socket_directory(options: &Options) -> PathBuf {
-    options.directory.join("sessions/run")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod private_media;
 mod render;
 
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +35,11 @@ pub use render::RenderError;
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What PHP calls an error that ends a script.
+const FATAL: [&str; 2] = ["PHP Fatal error:", "PHP Parse error:"];
+/// How far back such an error is looked for; its stack follows it.
+const ERROR_LINES_MAX: usize = 60;
 
 /// What a web server is made of.
 #[derive(Debug, Clone)]
@@ -66,6 +72,9 @@ pub struct Plan {
     pub sessions: PathBuf,
     /// The site's media.
     pub media: Media,
+    /// Whether PHP may change the code. What plugins write for themselves goes beside it then, and each
+    /// page looks whether its files changed.
+    pub is_writable: bool,
 }
 
 /// A web server over one copy of the code.
@@ -90,7 +99,9 @@ impl WebServer {
         for part in ["site", "etc", "run", "log", "tmp"] {
             make_directory(&directory.join(part))?;
         }
-        make_scratch(&directory.join("site"))?;
+        if !plan.is_writable {
+            make_scratch(&directory.join("site"))?;
+        }
         // What PHP could put into a directory, root would write or read through.
         let errors = directory.join("log/php-error.log");
         make_file(&errors)?;
@@ -181,10 +192,51 @@ impl WebServer {
         private_media::follow(&self, &self.plan.media, stopping).await;
     }
 
-    /// Returns the end of the log that PHP writes its errors to.
+    /// Notes how far the log is that PHP writes its errors to.
+    #[must_use]
+    pub fn errors_now(&self) -> ErrorsSoFar {
+        let path = self.directory.join("log/php-error.log");
+        let length = path.metadata().map_or(0, |metadata| metadata.len());
+        ErrorsSoFar { path, length }
+    }
+
+    /// Returns the last error that ended a script, or else the end of the log, on one line.
     #[must_use]
     pub fn php_errors(&self) -> String {
-        tail(&self.directory.join("log/php-error.log"), 2)
+        let end = tail(&self.directory.join("log/php-error.log"), ERROR_LINES_MAX);
+        let lines: Vec<&str> = end.lines().collect();
+        let fatal = lines.iter().rposition(|line| FATAL.iter().any(|word| line.contains(word)));
+        match fatal.and_then(|at| lines.get(at)) {
+            Some(line) => (*line).to_owned(),
+            None => lines.get(lines.len().saturating_sub(2)..).unwrap_or_default().join(" "),
+        }
+    }
+}
+
+/// How far PHP's error log was at a moment.
+#[derive(Debug, Clone)]
+pub struct ErrorsSoFar {
+    path: PathBuf,
+    length: u64,
+}
+
+impl ErrorsSoFar {
+    /// Whether a script was ended by an error since. A log that cannot be read tells of none.
+    #[must_use]
+    pub fn have_fatal_since(&self) -> bool {
+        const NEW_BYTES_MAX: u64 = 1024 * 1024;
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut file = std::fs::File::open(&self.path)?;
+            // One that was moved away begins anew.
+            let is_same = file.metadata()?.len() >= self.length;
+            file.seek(SeekFrom::Start(if is_same { self.length } else { 0 }))?;
+            let mut bytes = Vec::new();
+            file.take(NEW_BYTES_MAX).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes = read().unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        FATAL.iter().any(|word| text.contains(word))
     }
 }
 
@@ -272,20 +324,23 @@ fn init(plan: &Plan) -> Init {
 /// What the processes see of the machine.
 fn room(plan: &Plan) -> Room {
     let directory = &plan.directory;
+    let site = directory.join("site");
+    let desk = plan.is_writable.then(|| Bind::writable(directory.join("desk"), layout::DESK));
+    let binds = vec![
+        Bind { source: site, target: layout::SITE.into(), is_writable: plan.is_writable },
+        Bind::read_only(directory.join("wp-config.php"), layout::WP_CONFIG),
+        Bind::read_only(&plan.php, layout::PHP),
+        Bind::read_only(directory.join("etc"), layout::ETC),
+        Bind::writable(directory.join("run"), layout::RUN),
+        Bind::writable(directory.join("log"), layout::LOG),
+        Bind::read_only(&plan.sessions, layout::SESSIONS),
+        plan.media.bind(),
+    ];
     Room {
-        binds: vec![
-            Bind::read_only(directory.join("site"), layout::SITE),
-            Bind::read_only(directory.join("wp-config.php"), layout::WP_CONFIG),
-            Bind::read_only(&plan.php, layout::PHP),
-            Bind::read_only(directory.join("etc"), layout::ETC),
-            Bind::writable(directory.join("run"), layout::RUN),
-            Bind::writable(directory.join("log"), layout::LOG),
-            Bind::read_only(&plan.sessions, layout::SESSIONS),
-            plan.media.bind(),
-        ],
+        binds: binds.into_iter().chain(desk).collect(),
         tmp: Some(directory.join("tmp")),
         has_own_pids: true,
-        scratch: Some(scratch()),
+        scratch: (!plan.is_writable).then(scratch),
         base: plan.media.base(),
     }
 }

@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 
 use crate::wait::until;
 
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(120);
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 const FIND_LIMIT: Duration = Duration::from_secs(60);
 /// The key under which `WebDriver` names an element.
@@ -96,6 +96,27 @@ impl Browser {
         let element = self.find(selector).await?;
         let text = self.ask(Method::GET, &format!("/element/{element}/text"), &json!(null)).await?;
         Ok(text.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Runs JavaScript in the page and returns what it returns.
+    ///
+    /// # Errors
+    /// It throws.
+    pub async fn run(&self, script: &str) -> anyhow::Result<Value> {
+        let order = json!({ "script": script, "args": [] });
+        self.ask(Method::POST, "/execute/sync", &order).await
+    }
+
+    /// Says yes to the question that a page asks.
+    ///
+    /// # Errors
+    /// It asks none.
+    pub async fn accept(&self) -> anyhow::Result<()> {
+        until("a question", FIND_LIMIT, async || {
+            let accepted = self.ask(Method::POST, "/alert/accept", &json!({})).await;
+            accepted.map(drop).map_err(|error| format!("{error:#}"))
+        })
+        .await
     }
 
     /// Uploads a file through an input.

@@ -45,6 +45,8 @@ pub enum Part {
     Nginx(u16, SlotName),
     /// What runs scheduled work, by its number.
     Runner(u16),
+    /// What keeps the workshop's processes.
+    Workshop,
 }
 
 impl Fleet {
@@ -122,6 +124,7 @@ impl Fleet {
             Part::Slot(number, slot) | Part::PhpFpm(number, slot) | Part::Nginx(number, slot) => {
                 slot_lock(&layout.instance(&InstanceName::numbered(number)), slot)
             }
+            Part::Workshop => layout.foreman().join("workshop/workshop.lock"),
             Part::Runner(number) => layout.foreman().join(format!("cron/{number}/runner.lock")),
         }
     }

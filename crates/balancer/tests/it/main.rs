@@ -21,3 +21,4 @@ mod retries;
 mod site;
 mod start_stop;
 mod upstream;
+mod workshop;

@@ -31,6 +31,9 @@ pub(crate) const CHUNK_BYTES: usize = 16 * 1024;
 /// The one path that stands for a file: it is answered under a hold.
 pub(crate) const FILE: &str = "/wp-content/style.css";
 
+/// Offers a slot to send a request to the workshop, and takes it up.
+const WORKSHOP: &str = "x-flotilla-workshop";
+
 /// What the server does with a request that is not a health check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behaviour {
@@ -42,6 +45,8 @@ pub(crate) enum Behaviour {
     Fail,
     /// Answers when it is told to behave otherwise.
     Hang,
+    /// Hands requests back for the workshop where that is offered, and answers the others.
+    HandBack,
 }
 
 #[derive(Debug)]
@@ -181,6 +186,11 @@ impl State {
             response.headers_mut().insert(HELD_HEADER, HeaderValue::from_static("1"));
             return Ok(response);
         }
+        if behaviour == Behaviour::HandBack && request.headers().contains_key(WORKSHOP) {
+            let mut response = empty(421);
+            response.headers_mut().insert(WORKSHOP, HeaderValue::from_static("wanted"));
+            return Ok(response);
+        }
         self.ran.lock().unwrap().push(line);
         let mut response = match behaviour {
             Behaviour::Reset => {
@@ -189,7 +199,7 @@ impl State {
                 return Err(io::Error::other("told to reset"));
             }
             Behaviour::Fail => whole(StatusCode::INTERNAL_SERVER_ERROR, "failed".to_owned()),
-            Behaviour::Answer | Behaviour::Hang => respond(request).await?,
+            Behaviour::Answer | Behaviour::Hang | Behaviour::HandBack => respond(request).await?,
         };
         let revision = HeaderValue::from_str(&self.revision).unwrap();
         response.headers_mut().insert(REVISION_HEADER, revision);

@@ -18,7 +18,13 @@ pub(super) struct Check {
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
-        keys: &["fleet.instances", "php.workers", "cron.runners", "database.max_connections"],
+        keys: &[
+            "fleet.instances",
+            "php.workers",
+            "capture.mode",
+            "cron.runners",
+            "database.max_connections",
+        ],
         problem: connections_suffice,
     },
     Check { keys: &["deploy.hold_limit", "deploy.upgrade_timeout"], problem: upgrade_fits_hold },
@@ -60,9 +66,10 @@ fn connections_suffice(config: &Config) -> Option<String> {
     (given < needed).then(|| {
         format!(
             "`database.max_connections` is {given}, but {instances} instances × {workers} workers \
-             × 2 slots + {} of `cron.runners` + {CONNECTIONS_RESERVED} in reserve need {needed}; \
+             × 2 slots + {} for the workshop + {} of `cron.runners` + {CONNECTIONS_RESERVED} in reserve need {needed}; \
              set `database.max_connections` to at least {needed}, or lower `fleet.instances` or \
              `php.workers`",
+            if config.has_workshop() { workers } else { 0 },
             config.cron.runners
         )
     })

@@ -12,8 +12,8 @@ use super::constants::ConstantTable;
 use super::database_url::DatabaseUrl;
 use super::declare::{Key, Section, configuration};
 use super::kind::{
-    DatabaseTls, Kind, List, LogLevel, MediaStore, ObjectCache, SessionBackend, Switch, TargetKind,
-    one_of,
+    CaptureMode, DatabaseTls, Kind, List, LogLevel, MediaStore, ObjectCache, SessionBackend,
+    Switch, TargetKind, one_of,
 };
 use super::number::{Ratio, Size, mebibytes, millis, seconds, whole};
 use super::source::Source;
@@ -261,7 +261,8 @@ configuration! {
             example r#""10s""#;
         /// How long the last requests of an old release may take before its slot is reused.
         drain_timeout: Duration = Duration::from_secs(30) => millis(0, HOUR), example r#""1m""#;
-        /// How long a new release is watched before the deploy has succeeded.
+        /// How long a new release is watched before the deploy has succeeded; a second at most when
+        /// another deploy waits behind it.
         verify_window: Duration = Duration::from_secs(10) => millis(0, HOUR), example r#""1m""#;
         /// By how much the share of failing requests may exceed that of the old release; beyond it
         /// the fleet moves back.
@@ -277,6 +278,15 @@ configuration! {
         /// After how long without a word an instance counts as unreachable.
         agent_lease: Duration = Duration::from_secs(10) => millis(1000, 600_000),
             example r#""30s""#;
+    }
+
+    /// The workshop, where wp-admin changes the site's code, and what becomes of the changes.
+    capture: Capture {
+        /// `auto` brings every change to all instances by itself, `review` once somebody has approved
+        /// it, and with `off` there is no workshop: code comes with `git push` and `flotilla deploy`.
+        mode: CaptureMode = CaptureMode::Auto => one_of::<CaptureMode>(), example r#""review""#;
+        /// How long files must have been at rest before they are taken.
+        settle: Duration = Duration::from_secs(1) => millis(100, 60_000), example r#""3s""#;
     }
 
     /// What WordPress and plugins have scheduled, which the foreman runs.

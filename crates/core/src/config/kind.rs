@@ -188,6 +188,22 @@ impl Words for HoldMode {
         &[(Self::Auto, "auto"), (Self::Always, "always"), (Self::Never, "never")];
 }
 
+/// What becomes of changes that people make in wp-admin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaptureMode {
+    /// They reach all instances by themselves.
+    Auto,
+    /// They wait until somebody approves them.
+    Review,
+    /// There is no workshop, so there are none.
+    Off,
+}
+
+impl Words for CaptureMode {
+    const ALL: &'static [(Self, &'static str)] =
+        &[(Self::Auto, "auto"), (Self::Review, "review"), (Self::Off, "off")];
+}
+
 /// Whose object cache WordPress uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectCache {

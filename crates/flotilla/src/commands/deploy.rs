@@ -183,7 +183,8 @@ fn conclude(
 }
 
 /// Says who types, for the history.
-fn author() -> String {
+/// Returns who is at this terminal.
+pub(super) fn author() -> String {
     std::env::var("SUDO_USER")
         .or_else(|_| std::env::var("USER"))
         .unwrap_or_else(|_| "operator".to_owned())

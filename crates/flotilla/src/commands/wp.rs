@@ -23,6 +23,8 @@ pub(crate) async fn run(site: &Site, arguments: Vec<String>) -> anyhow::Result<E
     #[expect(clippy::disallowed_methods, reason = "this process becomes WP-CLI, with its terminal")]
     let error = std::process::Command::new(std::env::current_exe()?)
         .args(["internal", "inside", &spec])
+        // What WP-CLI changes is captured, and the updates that it makes are allowed.
+        .env("FLOTILLA_SLOT", "workshop")
         .exec();
     Err(error.into())
 }

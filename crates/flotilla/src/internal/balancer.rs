@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use flotilla_balancer::{AddressRange, Options};
+use flotilla_balancer::{AddressRange, Options, WorkshopOptions};
 use flotilla_foreman::secrets::Vault;
-use flotilla_targets::local::ports::{BALANCER_CONTROL, Book};
+use flotilla_targets::local::ports::{BALANCER_CONTROL, Book, WORKSHOP};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{run_with_tasks, start_log};
@@ -75,6 +75,19 @@ fn options(site: &Site) -> anyhow::Result<Options> {
     options.timeouts.queue = config.queue_timeout;
     options.health.interval = config.health_interval;
     options.health.timeout = config.health_timeout;
+    options.workshop = workshop(site, &book)?;
     options.retries.attempts_max = u32::from(config.retries);
     Ok(options)
+}
+
+fn workshop(site: &Site, book: &Book) -> anyhow::Result<Option<WorkshopOptions>> {
+    if !site.config.has_workshop() {
+        return Ok(None);
+    }
+    let port = book.port(WORKSHOP).context("the workshop has no port yet")?;
+    Ok(Some(WorkshopOptions {
+        address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
+        key: site.secrets()?.workshop_key,
+        workers_max: site.config.php.workers,
+    }))
 }

@@ -6,14 +6,17 @@ use std::path::Path;
 use anyhow::Context;
 use flotilla_core::api::SessionStore;
 use flotilla_core::config::{ObjectCache, SessionBackend, Sessions, Source as Origin};
+use flotilla_foreman::place::Place;
 use flotilla_foreman::secrets::Secrets;
 use flotilla_foreman::service::Options;
 use flotilla_foreman::source::Source;
-use flotilla_foreman::{cron, imported, provision, settings, workshop};
-use flotilla_targets::local::ports::{BALANCER_CONTROL, BUCKET, Book, CACHE, SESSIONS};
+use flotilla_foreman::{cron, imported, maintenance, provision, settings, workshop};
+use flotilla_targets::local::ports::{BALANCER_CONTROL, BUCKET, Book, CACHE, SESSIONS, WORKSHOP};
 
 use super::{run_with_tasks, start_log};
-use crate::local::{account_changer, database_login, has_own_bucket, php_identity, place};
+use crate::local::{
+    account_changer, database_login, find_program, has_own_bucket, php_fpm, php_identity, place,
+};
 use crate::site::Site;
 
 pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<()> {
@@ -47,8 +50,8 @@ fn options(site: &Site) -> anyhow::Result<Options> {
     constants.extend(config.wordpress.constants.clone());
     let needs = settings::Place { stores: &stores, php_user: &php_user };
     let settings = settings::slot_settings(config, &url, &login, &secrets, &constants, needs)?;
-    let place = place(site, directory.join("workshop"))?;
-    let workshop = workshop::Options {
+    let place = place(site, directory.join("maintenance"))?;
+    let maintenance = maintenance::Options {
         place: place.clone(),
         git_dir: directory.join("site.git"),
         own_program: std::env::current_exe()?,
@@ -56,6 +59,7 @@ fn options(site: &Site) -> anyhow::Result<Options> {
         certificates: login.certificates,
     };
     Ok(Options {
+        workshop: workshop_options(site, &maintenance, loopback(WORKSHOP)?)?,
         listen: site.foreman_address()?.context("the foreman has no address yet")?,
         balancer_control: loopback(BALANCER_CONTROL)?,
         vault: site.vault(),
@@ -67,21 +71,49 @@ fn options(site: &Site) -> anyhow::Result<Options> {
         instances: config.fleet.instances,
         upgrade_timeout: config.deploy.upgrade_timeout,
         cron: cron::Options {
-            work: workshop::Options {
-                place: workshop::Place { directory: directory.join("cron"), ..place },
-                ..workshop.clone()
+            work: maintenance::Options {
+                place: Place { directory: directory.join("cron"), ..place },
+                ..maintenance.clone()
             },
             log: layout.log("cron"),
             interval: config.cron.interval,
             runners_max: config.cron.runners,
             run_limit: config.cron.run_limit,
         },
-        workshop,
+        maintenance,
         site: provision_options(site, &secrets, &url),
         secrets,
         directory,
         settings,
         site_url: url,
+    })
+}
+
+/// Says what the workshop is made of.
+fn workshop_options(
+    site: &Site,
+    maintenance: &maintenance::Options,
+    address: SocketAddr,
+) -> anyhow::Result<workshop::Options> {
+    let config = &site.config;
+    let (php_user, php_group) = php_identity(config)?;
+    Ok(workshop::Options {
+        place: Place {
+            directory: site.layout.foreman().join("workshop"),
+            is_writable: config.has_workshop(),
+            ..maintenance.place.clone()
+        },
+        git_dir: maintenance.git_dir.clone(),
+        address,
+        // The balancer.
+        trusted: vec!["127.0.0.1".to_owned()],
+        own_program: maintenance.own_program.clone(),
+        nginx: find_program("nginx")?,
+        php_fpm: php_fpm(config)?,
+        php_user,
+        php_group,
+        mode: config.capture.mode,
+        settle: config.capture.settle,
     })
 }
 
@@ -92,7 +124,7 @@ fn provision_options(site: &Site, secrets: &Secrets, url: &str) -> provision::Op
         source: source(site),
         plugins: config.plugins.iter().map(|path| site.directory.join(path)).collect(),
         scratch: directory.join("source"),
-        install: workshop::Install {
+        install: maintenance::Install {
             title: config.title.clone(),
             user: config.admin_user.clone(),
             email: config.admin_email.clone(),

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use flotilla_agent::sessions::GatewaySpec;
 use flotilla_core::api::SessionStore;
 use flotilla_core::config::LogLevel;
+use flotilla_host::session_gateway::GatewaySpec;
 use flotilla_host::tasks::Tasks;
 use flotilla_sessions::{Backend, Options, Socket, Table, follow_node_file};
 use nix::unistd::{Group, Uid};

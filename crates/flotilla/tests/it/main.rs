@@ -27,6 +27,9 @@ fn without_a_command_it_shows_them_all() {
       deploy    Brings a revision of the code into service on every instance at one instant
       rollback  Goes back to the release before, or calls off the deploy that is under way
       releases  Lists the deploys, newest first
+      captures  Lists what people changed in wp-admin, approves it or undoes it
+      history   Tells who changed what in the site's code, newest first
+      blame     Tells who wrote each line of a file
       status    Shows the release in service, the instances and what is under way
       logs      Prints the logs of the fleet's parts
       scale     Sets the number of instances

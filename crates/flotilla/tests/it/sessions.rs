@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use flotilla_agent::sessions::GatewaySpec;
 use flotilla_core::api::SessionStore;
 use flotilla_host::launch::Launch;
+use flotilla_host::session_gateway::GatewaySpec;
 use flotilla_testkit::dynamodb::{Emulator, KEY, REGION, TABLE};
 use nix::unistd::{Gid, Group};
 use tempfile::TempDir;

@@ -154,6 +154,20 @@ impl CaptureError {
         Failure::new(kind, chain(self)).with_hint(hint)
     }
 
+    /// Whether it passes by itself.
+    #[must_use]
+    pub const fn is_of_the_moment(&self) -> bool {
+        matches!(
+            self,
+            Self::NotCheckedOut(_)
+                | Self::Busy(_)
+                | Self::Unfinished { .. }
+                | Self::Restless { .. }
+                | Self::Uncaptured { .. }
+                | Self::Repository(RepositoryError::Moved { .. })
+        )
+    }
+
     pub(super) fn file(path: PathBuf) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { path, source }
     }

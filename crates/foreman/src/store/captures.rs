@@ -20,7 +20,55 @@ struct Stored {
     alarms: String,
 }
 
+/// What is noted of a capture on its way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CaptureNote {
+    /// Why it waits or failed; empty when it does neither.
+    pub reason: String,
+    /// Whether somebody has approved it.
+    pub is_approved: bool,
+}
+
 impl Store {
+    /// Reads what is noted of a capture.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn capture_note(&self, number: CaptureNumber) -> Result<CaptureNote, StoreError> {
+        self.run(move |connection| {
+            let note = connection
+                .query_row(
+                    "SELECT reason, is_approved FROM capture_notes WHERE number = ?1",
+                    [number.0.cast_signed()],
+                    |row| Ok(CaptureNote { reason: row.get(0)?, is_approved: row.get(1)? }),
+                )
+                .optional()?;
+            Ok(note.unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Notes something of a capture.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn note_capture(
+        &self,
+        number: CaptureNumber,
+        note: CaptureNote,
+    ) -> Result<(), StoreError> {
+        self.run(move |connection| {
+            connection.execute(
+                "INSERT INTO capture_notes (number, reason, is_approved) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (number) DO UPDATE
+                 SET reason = excluded.reason, is_approved = excluded.is_approved",
+                params![number.0.cast_signed(), note.reason, note.is_approved],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Adds a capture; one that is there already stays as it is.
     ///
     /// # Errors

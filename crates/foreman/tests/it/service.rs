@@ -12,7 +12,7 @@ use flotilla_core::api::{
     BUNDLES_PATH, DEPLOYS_PATH, DeployRecord, JOIN_TOKENS_PATH, JoinReply, JoinTokenRequest,
     SETTINGS_PATH, STATUS_PATH, Status,
 };
-use flotilla_core::config::{Config, DatabaseTls, Source as Origin};
+use flotilla_core::config::{CaptureMode, Config, DatabaseTls, Source as Origin};
 use flotilla_core::deploy::{Outcome, Policy};
 use flotilla_core::id::{InstanceName, Revision, Token};
 use flotilla_core::slot::SlotName;
@@ -23,7 +23,7 @@ use flotilla_foreman::repository::Repository;
 use flotilla_foreman::secrets::{Secrets, Vault};
 use flotilla_foreman::service::{Options, run};
 use flotilla_foreman::settings::{DatabaseLogin, Place, Stores, slot_settings};
-use flotilla_foreman::{cron, provision, workshop};
+use flotilla_foreman::{cron, maintenance, place, provision, workshop};
 use flotilla_host::media::Media;
 use flotilla_host::tasks::Tasks;
 use reqwest::StatusCode;
@@ -112,7 +112,7 @@ fn site_options(directory: &Path, own: &Path, url: &str) -> provision::Options {
         source: Origin::Directory(directory.join("wordpress")).into(),
         plugins: Vec::new(),
         scratch: own.join("source"),
-        install: workshop::Install {
+        install: maintenance::Install {
             title: "Shop".to_owned(),
             user: "admin".to_owned(),
             email: "admin@example.com".to_owned(),
@@ -142,15 +142,16 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
     )
     .unwrap();
     let own = directory.join("foreman");
-    let place = workshop::Place {
-        directory: own.join("workshop"),
+    let place = place::Place {
+        directory: own.join("maintenance"),
         media: Media::Directory(directory.join("media")),
         php: "/usr/bin/php".into(),
         php_user: None,
+        is_writable: false,
     };
     // No PHP runs in these tests: what would start it ends well and does nothing.
     let own_program = Path::new("/bin/true").to_owned();
-    let workshop = workshop::Options {
+    let maintenance = maintenance::Options {
         place: place.clone(),
         git_dir: own.join("site.git"),
         own_program,
@@ -170,16 +171,29 @@ fn options(directory: &Path, foreman: SocketAddr, balancer: SocketAddr) -> Optio
         instances: 1,
         upgrade_timeout: Duration::from_secs(5),
         cron: cron::Options {
-            work: workshop::Options {
-                place: workshop::Place { directory: own.join("cron"), ..place },
-                ..workshop.clone()
+            work: maintenance::Options {
+                place: place::Place { directory: own.join("cron"), ..place.clone() },
+                ..maintenance.clone()
             },
             log: directory.join("cron.log"),
             interval: Duration::from_secs(3_600),
             runners_max: 1,
             run_limit: Duration::from_secs(5),
         },
-        workshop,
+        maintenance,
+        workshop: workshop::Options {
+            place: place::Place { directory: own.join("workshop"), ..place },
+            git_dir: own.join("site.git"),
+            address: balancer,
+            trusted: Vec::new(),
+            own_program: "/bin/true".into(),
+            nginx: "/bin/true".into(),
+            php_fpm: "/bin/true".into(),
+            php_user: "nobody".to_owned(),
+            php_group: "nogroup".to_owned(),
+            mode: CaptureMode::Off,
+            settle: Duration::from_secs(1),
+        },
         site: site_options(directory, &own, &url),
         directory: own,
         settings,

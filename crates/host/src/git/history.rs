@@ -62,11 +62,22 @@ impl Git {
 
     /// Returns the commits that a revision continues, newest first, along first parents.
     pub async fn commits(&self, from: &Revision, max: usize) -> Result<Vec<Commit>, GitError> {
+        self.commits_touching(from, None, max).await
+    }
+
+    /// Returns those of the commits that changed a path, or all.
+    pub async fn commits_touching(
+        &self,
+        from: &Revision,
+        path: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<Commit>, GitError> {
         let output = self
             .command("log")
             .args(["--first-parent", "--no-color", "--no-patch", FORMAT])
             .arg(format!("--max-count={max}"))
             .args([from.as_str(), "--"])
+            .args(path)
             .run()
             .await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

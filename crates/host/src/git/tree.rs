@@ -18,7 +18,7 @@ use nix::sys::stat::{
     FileStat, Mode, SFlag, UtimensatFlags, fchmod, fstat, fstatat, mkdirat, utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat};
 
 use super::index::Stat;
 
@@ -104,14 +104,28 @@ pub struct Tree {
     root: OwnedFd,
     /// The directory that was used last, since most steps are in the same one as the step before.
     last: Option<(Vec<u8>, OwnedFd)>,
+    /// Whom what is made here is given to.
+    owner: Option<Owner>,
 }
+
+/// A user and its group.
+pub type Owner = (Uid, Gid);
 
 impl Tree {
     /// Opens a tree.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let root = nix::fcntl::open(path, flags, Mode::empty())?;
-        Ok(Self { path: path.to_owned(), root, last: None })
+        Ok(Self { path: path.to_owned(), root, last: None, owner: None })
+    }
+
+    /// Gives what is made from now on to a user, which only root can.
+    pub(super) fn give_to(&mut self, owner: Option<Owner>) -> io::Result<()> {
+        if let Some((user, group)) = owner {
+            fchown(&self.root, Some(user), Some(group))?;
+        }
+        self.owner = owner;
+        Ok(())
     }
 
     /// Returns the path of something in the tree, for messages.
@@ -171,31 +185,45 @@ impl Tree {
 
     /// Makes a directory that everybody may read, or makes it so.
     pub(super) fn make_directory(&mut self, path: &[u8]) -> io::Result<()> {
+        let owner = self.owner;
         let (parent, name) = self.parent(path)?;
         match mkdirat(parent, name.as_c_str(), Mode::from_bits_truncate(0o755)) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(error) => return Err(error.into()),
         }
         let directory = open_directory(parent, &name)?;
+        if let Some((user, group)) = owner {
+            fchown(&directory, Some(user), Some(group))?;
+        }
         fchmod(directory, Mode::from_bits_truncate(0o755))?;
         Ok(())
     }
 
     /// Begins a file under a name of its own; [`Self::place`] puts it where it belongs.
     pub(super) fn begin_file(&mut self, path: &[u8], mode: u32) -> io::Result<File> {
+        let owner = self.owner;
         let (parent, _) = self.parent(path)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         remove_new(parent)?;
         let file = openat(parent, NEW, flags, Mode::from_bits_truncate(0o600))?;
+        if let Some((user, group)) = owner {
+            fchown(&file, Some(user), Some(group))?;
+        }
         fchmod(&file, Mode::from_bits_truncate(mode))?;
         Ok(File::from(file))
     }
 
     /// Begins a symbolic link under a name of its own.
     pub(super) fn begin_link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
+        let owner = self.owner;
         let (parent, _) = self.parent(path)?;
         remove_new(parent)?;
-        Ok(symlinkat(OsStr::from_bytes(target), parent, NEW)?)
+        symlinkat(OsStr::from_bytes(target), parent, NEW)?;
+        if let Some((user, group)) = owner {
+            let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+            fchownat(parent, NEW, Some(user), Some(group), flags)?;
+        }
+        Ok(())
     }
 
     /// Puts what was begun in its place in one step, and returns its new `stat`.

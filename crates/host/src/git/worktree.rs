@@ -23,6 +23,7 @@ use self::apply::Piece;
 use self::plan::{Plan, Wanted};
 use super::index::{self, Index};
 use super::objects::Blobs;
+use super::tree::Owner;
 use super::{Git, GitError, directories};
 
 /// The name of git's index below the private directory.
@@ -124,12 +125,20 @@ pub struct Worktree {
     git: Git,
     name: String,
     tree: PathBuf,
+    owner: Option<Owner>,
 }
 
 impl Worktree {
     /// Names a worktree; nothing is touched. The name is that of a directory: `blue`, `workshop`.
     pub fn new(git: Git, name: impl Into<String>, tree: impl Into<PathBuf>) -> Self {
-        Self { git, name: name.into(), tree: tree.into() }
+        Self { git, name: name.into(), tree: tree.into(), owner: None }
+    }
+
+    /// Has checkouts give what they make to a user, which only root can; somebody else may then change
+    /// the files.
+    #[must_use]
+    pub fn owned_by(self, owner: Option<Owner>) -> Self {
+        Self { owner, ..self }
     }
 
     /// Returns the directory with the files.
@@ -173,6 +182,7 @@ impl Worktree {
             private: self.private_directory(),
             tree: self.tree.clone(),
             revision: to.clone(),
+            owner: self.owner,
         };
         let count = job.plan.writes.len();
         let applied = tokio::task::spawn_blocking(move || job.run(receiver));

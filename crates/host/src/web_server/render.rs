@@ -41,7 +41,7 @@ pub(super) fn write_all(
     };
     write("nginx.conf", nginx(plan, settings)?)?;
     write("php-fpm.conf", php_fpm(plan, settings)?)?;
-    write("php.ini", php_ini(settings)?)?;
+    write("php.ini", php_ini(plan, settings)?)?;
     write("uncached.txt", uncached())?;
     write_certificates(directory, &settings.database_certificates)?;
     Ok(())
@@ -83,12 +83,13 @@ fn php_fpm(plan: &Plan, settings: &SlotSettings) -> Result<String, TemplateError
     )
 }
 
-fn php_ini(settings: &SlotSettings) -> Result<String, TemplateError> {
+fn php_ini(plan: &Plan, settings: &SlotSettings) -> Result<String, TemplateError> {
     let has_certificates = !settings.database_certificates.is_empty();
     render(
         PHP_INI,
         &[
             ("ca_file", if has_certificates { layout::CERTIFICATES } else { "" }),
+            ("looks_again", if plan.is_writable { "1" } else { "0" }),
             ("memory_limit", &settings.php_memory_bytes.to_string()),
             ("opcache_mib", &(settings.opcache_bytes / MEBIBYTE).to_string()),
             ("session_lifetime", &settings.session_lifetime_seconds.to_string()),

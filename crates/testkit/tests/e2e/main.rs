@@ -21,6 +21,7 @@ mod places;
 mod secrets;
 mod sessions;
 mod upgrade;
+mod workshop;
 
 use flotilla_testkit::exchange::{Exchange, failed, mixed, stale};
 

@@ -35,7 +35,7 @@ fn an_unknown_section_is_told_with_the_one_that_was_meant() {
     let told = faults(&["[flete]", "[xyzzy]"]);
     insta::assert_snapshot!(told, @"
     flotilla.toml:1: unknown section `[flete]`; did you mean `[fleet]`?
-    flotilla.toml:2: unknown section `[xyzzy]`; there are `[site]`, `[target]`, `[fleet]`, `[wordpress]`, `[php]`, `[database]`, `[secrets]`, `[sessions]`, `[cache]`, `[media]`, `[foreman]`, `[deploy]`, `[cron]`, `[balancer]`, `[log]`
+    flotilla.toml:2: unknown section `[xyzzy]`; there are `[site]`, `[target]`, `[fleet]`, `[wordpress]`, `[php]`, `[database]`, `[secrets]`, `[sessions]`, `[cache]`, `[media]`, `[foreman]`, `[deploy]`, `[capture]`, `[cron]`, `[balancer]`, `[log]`
     ");
     let told = faults(&["instances = 3", "xyzzy = 1", "php = 8", "[[deploy]]"]);
     insta::assert_snapshot!(told, @"
@@ -225,7 +225,7 @@ fn what_is_not_toml_is_told_with_its_line() {
 #[test]
 fn the_fleet_never_needs_more_connections_than_there_are() {
     let told = faults(&["[fleet]", "instances = 20"]);
-    insta::assert_snapshot!(told, @"flotilla.toml:2: `database.max_connections` is 150, but 20 instances × 4 workers × 2 slots + 3 of `cron.runners` + 10 in reserve need 173; set `database.max_connections` to at least 173, or lower `fleet.instances` or `php.workers`");
+    insta::assert_snapshot!(told, @"flotilla.toml:2: `database.max_connections` is 150, but 20 instances × 4 workers × 2 slots + 4 for the workshop + 3 of `cron.runners` + 10 in reserve need 177; set `database.max_connections` to at least 177, or lower `fleet.instances` or `php.workers`");
 }
 
 #[test]

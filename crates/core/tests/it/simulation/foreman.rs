@@ -302,7 +302,7 @@ impl World {
                 self.send(&Way::ForemanToBalancer, Message::Push { boot, call, table });
             }
             // A check-out ahead of time changes nothing that anybody sees.
-            Effect::ReadyWorkshop(_) => {}
+            Effect::ReadyUpgrade(_) => {}
             Effect::UpgradeDatabase(id, revision, until) => {
                 self.begin_upgrade(*id, revision, *until);
             }

@@ -12,7 +12,7 @@ use super::plan::{Plan, Write};
 use super::{CheckedOut, INDEX, MARK};
 use crate::git::GitError;
 use crate::git::index::{self, Stat};
-use crate::git::tree::{Tree, make_root};
+use crate::git::tree::{Owner, Tree, make_root};
 
 /// A part of the blobs that are written, in the order of the plan.
 #[derive(Debug)]
@@ -32,13 +32,16 @@ pub(super) struct Job {
     pub(super) private: PathBuf,
     pub(super) tree: PathBuf,
     pub(super) revision: Revision,
+    /// Whom the files are given to.
+    pub(super) owner: Option<Owner>,
 }
 
 impl Job {
     /// Carries the plan out. Stops when the sender of the blobs is gone.
     pub(super) fn run(self, mut blobs: mpsc::Receiver<Piece>) -> Result<CheckedOut, GitError> {
-        let Self { lock, plan, private, tree: path, revision } = self;
+        let Self { lock, plan, private, tree: path, revision, owner } = self;
         let mut tree = Tree::open(&path).map_err(GitError::file("open", &path))?;
+        tree.give_to(owner).map_err(GitError::file("give away", &path))?;
         let mut done =
             CheckedOut { has_other_paths: plan.has_other_paths, ..CheckedOut::default() };
         for (path, is_directory) in &plan.removals {
