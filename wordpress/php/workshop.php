@@ -240,7 +240,13 @@ final class Workshop {
 		}
 		$text = @file_get_contents( self::CAPTURES, false, null, 0, 262144 );
 		$told = is_string( $text ) ? json_decode( $text, true ) : null;
-		foreach ( is_array( $told ) ? array_slice( $told, 0, 5 ) : array() as $one ) {
+		if ( ! is_array( $told ) ) {
+			return;
+		}
+		if ( '' !== $told['trouble'] ) {
+			self::notice( 'error', 'Changes of code are not brought to the site, because ' . $told['trouble'] . '.' );
+		}
+		foreach ( array_slice( $told['captures'], 0, 5 ) as $one ) {
 			self::show_one( $one );
 		}
 	}

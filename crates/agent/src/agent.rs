@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 
 use crate::Options;
+use crate::drift::restore_slot;
 use crate::foreman::{Foreman, ForemanError};
 use crate::keep::{keep_slot, watch_slot};
 use crate::prepare::{Tools, prepare, wait_until_healthy};
@@ -159,6 +160,8 @@ impl Agent {
         let stopping = tasks.stopping();
         for name in SlotName::ALL {
             let (slot, gate) = (self.slots.get(name).clone(), Arc::clone(self.gates.get(name)));
+            let restoring = restore_slot(slot.clone(), Arc::clone(&gate), tasks.stopping());
+            tasks.spawn("restore_slot", restoring);
             tasks.spawn("keep_slot", keep_slot(slot.clone(), gate, tasks.stopping()));
             tasks.spawn("hide_private_media", slot.server.hide_private_media(tasks.stopping()));
         }

@@ -4,6 +4,7 @@
 //! (`flotilla_core::converge`). It serves no request, and its slots go on when it dies.
 
 pub mod agent;
+mod drift;
 pub mod foreman;
 mod keep;
 pub mod prepare;

@@ -7,6 +7,7 @@ use flotilla_core::api::SlotSettings;
 use flotilla_core::error::chain;
 use flotilla_core::id::Revision;
 use flotilla_core::table::REVISION_HEADER;
+use flotilla_host::fastcgi::FastCgiError;
 use flotilla_host::files::FileError;
 use flotilla_host::git::{Git, GitError};
 use flotilla_host::unit::UnitError;
@@ -224,9 +225,7 @@ struct Warmed {
 /// slow, not wrong: what fails here is told and passed over.
 async fn warm(slot: &Slot, tools: Tools<'_>, touched: &[PathBuf]) {
     let scripts_max = tools.settings.warm_scripts_max;
-    // Whatever its name is: a site may include a `.inc` or a `.phtml`.
-    let invalidate: Vec<String> =
-        touched.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    let invalidate = names(touched);
     let compile = match hot_scripts(tools.sibling, scripts_max).await {
         Some(scripts) => scripts,
         None => hot_scripts(slot, scripts_max).await.unwrap_or_default(),
@@ -253,6 +252,21 @@ async fn warm(slot: &Slot, tools: Tools<'_>, touched: &[PathBuf]) {
             drop(slot.server.unit.start().await);
         }
     }
+}
+
+/// Has opcache forget scripts that changed.
+///
+/// # Errors
+/// php-fpm does not do it.
+pub(crate) async fn forget_scripts(slot: &Slot, touched: &[PathBuf]) -> Result<(), FastCgiError> {
+    let request = Warm { invalidate: names(touched), compile: Vec::new() };
+    let body = serde_json::to_vec(&request).unwrap_or_default();
+    slot.server.run_script("warm.php", &body, WARM_TIMEOUT).await.map(drop)
+}
+
+/// Names files, whatever their ends are: a site may include a `.inc` or a `.phtml`.
+fn names(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()
 }
 
 async fn hot_scripts(slot: &Slot, scripts_max: u32) -> Option<Vec<String>> {

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::api::{CaptureItem, SlotSettings};
-use flotilla_core::capture::rest::Limits;
-use flotilla_core::capture::{CaptureNumber, CaptureRecord, CaptureState};
+use flotilla_core::capture::rest::{Limits, Rest};
+use flotilla_core::capture::{CaptureNumber, CaptureRecord, CaptureState, shown};
 use flotilla_core::config::CaptureMode;
 use flotilla_core::error::{ErrorKind, Failure, chain};
 use flotilla_core::id::Revision;
@@ -163,6 +163,8 @@ struct Workshop {
     /// Who was here last and may have changed files, and when.
     visitor: Option<(Author, Instant)>,
     busy_until: Instant,
+    /// What keeps changes from being taken, for people; empty when nothing does.
+    trouble: String,
     /// What PHP was told last.
     told: Vec<u8>,
 }
@@ -235,6 +237,7 @@ async fn keep(
         door,
         visitor: None,
         busy_until: Instant::now(),
+        trouble: String::new(),
         told: Vec::new(),
     };
     workshop.follow().await?;
@@ -312,13 +315,16 @@ impl Workshop {
                 drop(wish.answer.send(outcome));
             }
             let began = Instant::now();
-            if let Err(error) = self.go_on().await {
-                match error {
-                    WorkshopError::Capture(error) if error.is_of_the_moment() => {
-                        tracing::debug!(error = chain(&error), "The workshop waits");
-                    }
-                    error => return Err(error),
+            match self.go_on().await {
+                Ok(()) => {}
+                Err(WorkshopError::Capture(error)) if error.is_of_the_moment() => {
+                    tracing::debug!(error = chain(&error), "The workshop waits");
                 }
+                Err(WorkshopError::Capture(error)) => {
+                    self.note_trouble(error.failure().message);
+                    self.tell().await?;
+                }
+                Err(error) => return Err(error),
             }
             interval = if Instant::now() < self.busy_until {
                 LOOK_INTERVAL
@@ -333,11 +339,16 @@ impl Workshop {
         keep_server(server).await?;
         self.read_desk().await;
         match self.captures.look().await? {
-            Look::Clean => {}
+            Look::Clean => self.trouble.clear(),
+            Look::Waiting { rest: Rest::Overdue, paths } => {
+                let names: Vec<String> = paths.iter().map(|path| shown(path)).collect();
+                self.note_trouble(format!("these change all the time: {}", names.join(", ")));
+            }
             Look::Waiting { .. } => self.stay_busy(),
             Look::Ready { .. } => {
                 self.stay_busy();
                 self.capture().await?;
+                self.trouble.clear();
             }
         }
         if self.bring_on().await? {
@@ -345,6 +356,13 @@ impl Workshop {
         }
         self.follow().await?;
         self.tell().await
+    }
+
+    fn note_trouble(&mut self, trouble: String) {
+        if self.trouble != trouble {
+            tracing::error!(reason = trouble, "Changes in the workshop cannot be captured");
+            self.trouble = trouble;
+        }
     }
 
     fn stay_busy(&mut self) {
@@ -388,23 +406,35 @@ impl Workshop {
     async fn follow(&self) -> Result<(), WorkshopError> {
         let Some(serving) = self.deploys.serving() else { return Ok(()) };
         let held = self.worktree.checked_out().await;
-        if held.as_ref() == Some(&serving) {
-            return Ok(());
-        }
-        if let Some(held) = &held
-            && self.has_news(held, &serving).await?
-        {
+        let wanted = match &held {
+            Some(held) => self.wanted(held.clone(), serving).await?,
+            None => serving,
+        };
+        if held.as_ref() == Some(&wanted) {
             return Ok(());
         }
         let Some(_closed) = self.door.close().await.map_err(WorkshopError::Door)? else {
             return Ok(());
         };
-        self.captures.check_out(&serving).await?;
+        self.captures.check_out(&wanted).await?;
         if let Some(server) = &self.server {
-            server.name_revision(&serving)?;
+            server.name_revision(&wanted)?;
         }
-        tracing::info!(revision = serving.as_str(), "The workshop follows the fleet");
+        tracing::info!(revision = wanted.as_str(), "The workshop follows the fleet");
         Ok(())
+    }
+
+    /// Returns the revision that the workshop shall hold: what is left of its own line when what was
+    /// undone is taken away, as long as that has news, and else what serves.
+    async fn wanted(&self, held: Revision, serving: Revision) -> Result<Revision, WorkshopError> {
+        let records = self.store.captures(LOOKED_AT_MAX).await?;
+        let mut own = held;
+        while let Some(undone) =
+            records.iter().find(|one| one.revision == own && one.state == CaptureState::Reverted)
+        {
+            own.clone_from(&undone.parent);
+        }
+        Ok(if self.has_news(&own, &serving).await? { own } else { serving })
     }
 
     /// Whether a revision has captures that are neither in another one nor undone.
@@ -437,7 +467,7 @@ impl Workshop {
         for record in self.open().await? {
             items.push(item(&self.store, record).await?);
         }
-        let told: Vec<serde_json::Value> = items
+        let captures: Vec<serde_json::Value> = items
             .iter()
             .map(|item| {
                 serde_json::json!({
@@ -448,6 +478,7 @@ impl Workshop {
                 })
             })
             .collect();
+        let told = serde_json::json!({ "trouble": self.trouble, "captures": captures });
         let text = serde_json::to_vec(&told).unwrap_or_default();
         if text != self.told {
             let path = self.options.place.directory.join("run/captures.json");

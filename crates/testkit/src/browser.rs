@@ -13,6 +13,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
+use crate::program::text_of;
 use crate::wait::until;
 
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -67,6 +68,19 @@ impl Browser {
     /// The page cannot be had.
     pub async fn open(&self, url: &str) -> anyhow::Result<()> {
         self.ask(Method::POST, "/url", &json!({ "url": url })).await.map(drop)
+    }
+
+    /// Logs in to wp-admin of a site; `login` is what `flotilla up` has told.
+    ///
+    /// # Errors
+    /// WordPress does not let this user in.
+    pub async fn log_in(&self, site: &str, login: &Value) -> anyhow::Result<()> {
+        let told = |key: &str| text_of(login, key).with_context(|| format!("no `{key}` was told"));
+        self.open(&format!("{site}/wp-login.php")).await?;
+        self.type_into("#user_login", &told("admin_user")?).await?;
+        self.type_into("#user_pass", &told("admin_password")?).await?;
+        self.click("#wp-submit").await?;
+        self.text("#wpadminbar").await.map(drop)
     }
 
     /// Types into the element that a CSS selector finds; a file input is given a path so.

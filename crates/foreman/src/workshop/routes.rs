@@ -3,7 +3,7 @@
 use axum::extract::{Path, Query, State};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use flotilla_core::api::{APPROVE, CAPTURES_PATH, CaptureItem, CaptureVerdict, REVERT};
+use flotilla_core::api::{CAPTURES_PATH, CaptureItem, CaptureVerdict};
 use flotilla_core::capture::CaptureNumber;
 use serde::Deserialize;
 
@@ -29,8 +29,7 @@ struct Room {
 pub fn router(store: Store, workshop: Handle) -> Router {
     Router::new()
         .route(CAPTURES_PATH, get(list))
-        .route(&format!("{CAPTURES_PATH}/{{number}}/{APPROVE}"), post(approve))
-        .route(&format!("{CAPTURES_PATH}/{{number}}/{REVERT}"), post(revert))
+        .route(&format!("{CAPTURES_PATH}/{{number}}/{{verdict}}"), post(decide))
         .with_state(Room { store, workshop })
 }
 
@@ -53,32 +52,14 @@ async fn list(
     Ok(Json(items))
 }
 
-async fn approve(
-    State(room): State<Room>,
-    Extension(identity): Extension<Identity>,
-    Path(number): Path<u64>,
-    Json(verdict): Json<CaptureVerdict>,
-) -> Result<Json<CaptureItem>, Answer> {
-    identity.operator()?;
-    decide(&room, Verdict::Approve, CaptureNumber(number), verdict).await
-}
-
-async fn revert(
-    State(room): State<Room>,
-    Extension(identity): Extension<Identity>,
-    Path(number): Path<u64>,
-    Json(verdict): Json<CaptureVerdict>,
-) -> Result<Json<CaptureItem>, Answer> {
-    identity.operator()?;
-    decide(&room, Verdict::Revert, CaptureNumber(number), verdict).await
-}
-
 async fn decide(
-    room: &Room,
-    verdict: Verdict,
-    number: CaptureNumber,
-    by: CaptureVerdict,
+    State(room): State<Room>,
+    Extension(identity): Extension<Identity>,
+    Path((number, verdict)): Path<(u64, Verdict)>,
+    Json(by): Json<CaptureVerdict>,
 ) -> Result<Json<CaptureItem>, Answer> {
+    identity.operator()?;
+    let number = CaptureNumber(number);
     let author = Author { name: by.author, email: "operator@localhost".to_owned() };
     room.workshop.wish(verdict, number, author).await?;
     let record = room.store.capture(number).await?;

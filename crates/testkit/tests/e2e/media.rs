@@ -181,11 +181,7 @@ async fn a_browser_uploads_a_picture(fleet: &Fleet, login: &Value) {
     std::fs::write(&file, drawn).unwrap();
     let browser = Browser::start().await.unwrap();
     let site = format!("http://{}", fleet.host().unwrap());
-    browser.open(&format!("{site}/wp-login.php")).await.unwrap();
-    browser.type_into("#user_login", login["admin_user"].as_str().unwrap()).await.unwrap();
-    browser.type_into("#user_pass", login["admin_password"].as_str().unwrap()).await.unwrap();
-    browser.click("#wp-submit").await.unwrap();
-    browser.text("#wpadminbar").await.unwrap();
+    browser.log_in(&site, login).await.unwrap();
     browser.open(&format!("{site}/wp-admin/media-new.php")).await.unwrap();
     browser.upload("input[type=file]", &file).await.unwrap();
     browser

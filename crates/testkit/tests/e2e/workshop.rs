@@ -15,7 +15,7 @@ use flotilla_testkit::load::{Load, Plan};
 use flotilla_testkit::orders;
 use flotilla_testkit::parts::Part;
 use flotilla_testkit::wait::until;
-use flotilla_testkit::wordpress::write;
+use flotilla_testkit::wordpress::{Version, copy, wordpress, write};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User, chown};
 use reqwest::Method;
@@ -75,17 +75,87 @@ async fn what_people_change_in_wp_admin_reaches_every_instance() {
     a_push_and_a_change_of_files_are_merged(&fleet).await;
     what_conflicts_is_told_and_undone(&fleet).await;
     nothing_is_lost_when_the_foreman_is_killed(&fleet).await;
+    what_changes_on_an_instance_is_restored(&fleet).await;
+}
+
+#[tokio::test]
+async fn changes_wait_for_somebody_who_approves_or_undoes_them() {
+    let settings = Settings::new("review").instances(1).set("capture", "mode", "'review'").set(
+        "deploy",
+        "verify_window",
+        "'500ms'",
+    );
+    let fleet = Fleet::start(settings).await.unwrap();
+    workshop_has(&fleet, "wp-load.php", true).await;
+    put(&fleet, "wp-content/first.txt", "first");
+    let first = captured(&fleet, CaptureState::PendingReview).await.record;
+    put(&fleet, "wp-content/second.txt", "second");
+    let second = until("another capture", LIMIT, async || {
+        let newest = captured(&fleet, CaptureState::PendingReview).await;
+        let is_told = newest.record.number != first.number && newest.reason.contains("approved");
+        if is_told { Ok(newest.record) } else { Err(format!("{newest:?}")) }
+    })
+    .await
+    .unwrap();
+    let (first, second) = (first.number.to_string(), second.number.to_string());
+    let refused = fleet.run(&["captures", "revert", &first]).await.unwrap();
+    assert!(refused.stderr.contains("goes on from capture 1"), "{refused:?}");
+    fleet.run(&["captures", "revert", &second]).await.unwrap().ok().unwrap();
+    workshop_has(&fleet, "wp-content/second.txt", false).await;
+    workshop_has(&fleet, "wp-content/first.txt", true).await;
+    everywhere(&fleet, "/wp-content/first.txt", |status, _| status != 200).await;
+    fleet.run(&["captures", "approve", &first]).await.unwrap().ok().unwrap();
+    everywhere(&fleet, "/wp-content/first.txt", |_, text| text == "first").await;
+    captured_first(&fleet, CaptureState::Deployed).await;
+    let again = fleet.run(&["captures", "approve", &first]).await.unwrap();
+    assert!(again.stderr.contains("waits for nobody"), "{again:?}");
+    let blame = fleet.run(&["blame", "wp-content/first.txt"]).await.unwrap().ok().unwrap();
+    assert!(blame.stdout.contains("workshop") && blame.stdout.contains("first"), "{blame:?}");
+    let nothing = fleet.run(&["blame", "wp-content/third.txt"]).await.unwrap();
+    assert!(nothing.stderr.contains("has no file `wp-content/third.txt`"), "{nothing:?}");
+}
+
+#[tokio::test]
+async fn an_update_of_wordpress_upgrades_the_database_under_a_hold() {
+    let newer = wordpress(Version::Newer).await.unwrap();
+    let settings = Settings::new("update").instances(2).set("deploy", "verify_window", "'500ms'");
+    let fleet = Fleet::start(settings).await.unwrap();
+    workshop_has(&fleet, "wp-load.php", true).await;
+    let before = fleet.status().await.unwrap().release.unwrap().db_version.unwrap();
+    let load = Load::start(&fleet, "update", &Plan::default()).unwrap();
+    load.more(20).await.unwrap();
+
+    // What an update does: it says so, replaces the files, and takes its word back.
+    put(&fleet, ".maintenance", "<?php $upgrading = time();");
+    for name in ["wp-admin", "wp-includes"] {
+        std::fs::remove_dir_all(workshop(&fleet).join(name)).unwrap();
+    }
+    copy(&newer, &workshop(&fleet)).unwrap();
+    std::fs::remove_file(workshop(&fleet).join(".maintenance")).unwrap();
+    captured(&fleet, CaptureState::Deployed).await;
+
+    load.more(20).await.unwrap();
+    let exchanges = load.end().await;
+    println!("{:?}", tally(&exchanges));
+    let failed = failed(&exchanges);
+    assert!(failed.is_empty(), "{} requests failed, such as {:?}", failed.len(), failed.first());
+    assert!(orders::check(&fleet, &exchanges).await.unwrap() > 0);
+    let history: Vec<HistoryItem> = json(&fleet, &["history", "--json"]).await;
+    assert_eq!(history.len(), 2, "an update is one commit: {history:?}");
+    assert!(history[0].subject.starts_with("Update WordPress 6.1.9 → "), "{history:?}");
+    let release = fleet.status().await.unwrap().release.unwrap();
+    assert!(release.db_version.unwrap() > before);
+    let log = std::fs::read_to_string(fleet.layout().log("foreman")).unwrap();
+    assert!(log.contains("phase=\"holding\"") && log.contains("phase=\"upgrading\""), "{log}");
+    let maintenance = fleet.run(&["history", ".maintenance"]).await.unwrap().ok().unwrap();
+    assert!(maintenance.stdout.contains("No commit changed"), "{maintenance:?}");
 }
 
 impl<'a> Person<'a> {
     async fn log_in(fleet: &'a Fleet, login: &Value) -> Self {
         let browser = Browser::start().await.unwrap();
         let site = format!("http://{}", fleet.host().unwrap());
-        browser.open(&format!("{site}/wp-login.php")).await.unwrap();
-        browser.type_into("#user_login", login["admin_user"].as_str().unwrap()).await.unwrap();
-        browser.type_into("#user_pass", login["admin_password"].as_str().unwrap()).await.unwrap();
-        browser.click("#wp-submit").await.unwrap();
-        browser.text("#wpadminbar").await.unwrap();
+        browser.log_in(&site, login).await.unwrap();
         Self { fleet, browser, site }
     }
 
@@ -164,12 +234,7 @@ impl<'a> Person<'a> {
         self.browser.click(".flotilla-notice button[value=revert]").await.unwrap();
         captured(self.fleet, CaptureState::Reverted).await;
         self.fleet.whole(INSTANCES.into()).await.unwrap();
-        let plugin = workshop(self.fleet).join("wp-content/mu-plugins/broken.php");
-        until("the plugin to be gone from the workshop", LIMIT, async || {
-            if plugin.exists() { Err("it is there".to_owned()) } else { Ok(()) }
-        })
-        .await
-        .unwrap();
+        workshop_has(self.fleet, "wp-content/mu-plugins/broken.php", false).await;
     }
 
     async fn is_served_by_the_fleet_while_the_workshop_is_away(&self) {
@@ -266,6 +331,18 @@ async fn nothing_is_lost_when_the_foreman_is_killed(fleet: &Fleet) {
     fleet.whole(INSTANCES.into()).await.unwrap();
 }
 
+async fn what_changes_on_an_instance_is_restored(fleet: &Fleet) {
+    let colour = fleet.colour().await.unwrap();
+    let site = fleet.path().join(format!(".flotilla/instances/web-1/{colour}/site"));
+    let whole = std::fs::read_to_string(site.join("readme.html")).unwrap();
+    write(&site.join("readme.html"), "changed from outside").unwrap();
+    write(&site.join("wp-content/plugins/evil.txt"), "left by somebody").unwrap();
+    everywhere(fleet, "/readme.html", |_, text| text == whole).await;
+    everywhere(fleet, "/wp-content/plugins/evil.txt", |status, _| status != 200).await;
+    let logs = fleet.run(&["logs", "web-1"]).await.unwrap().ok().unwrap();
+    assert!(logs.stdout.contains("was changed from outside"), "{}", logs.stdout);
+}
+
 /// Writes a file in the workshop as PHP's user.
 fn put(fleet: &Fleet, path: &str, text: &str) {
     let file = workshop(fleet).join(path);
@@ -282,6 +359,15 @@ fn workshop(fleet: &Fleet) -> PathBuf {
     fleet.path().join(".flotilla/foreman/workshop/site")
 }
 
+async fn workshop_has(fleet: &Fleet, path: &str, is_there: bool) {
+    let file = workshop(fleet).join(path);
+    until(path, LIMIT, async || {
+        if file.exists() == is_there { Ok(()) } else { Err(format!("{}", !is_there)) }
+    })
+    .await
+    .unwrap();
+}
+
 /// Waits until each instance answers a request as wanted.
 async fn everywhere(fleet: &Fleet, path: &str, is_wanted: impl Fn(u16, &str) -> bool) {
     until(path, LIMIT, async || {
@@ -296,6 +382,19 @@ async fn everywhere(fleet: &Fleet, path: &str, is_wanted: impl Fn(u16, &str) -> 
             }
         }
         Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// Waits until the oldest capture has a state.
+async fn captured_first(fleet: &Fleet, state: CaptureState) {
+    until("the first capture", LIMIT, async || {
+        let items: Vec<CaptureItem> = json(fleet, &["captures", "--json"]).await;
+        match items.last() {
+            Some(item) if item.record.state == state => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     })
     .await
     .unwrap();
