@@ -5,6 +5,7 @@
 mod address;
 mod ansible;
 mod cache;
+mod capture;
 mod clock;
 mod commit;
 mod cpu;
@@ -66,6 +67,8 @@ enum What {
     Cache,
     /// A commit of ten files to fleets of several sizes, against Ansible
     Deploy,
+    /// A change in the workshop to fleets of several sizes
+    Capture,
     /// What is not on an instance: PHP's sessions, against memcached and nutcracker
     Sessions,
     /// Uploads in the mounted bucket, against a local directory and s3fs
@@ -116,6 +119,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if arguments.what.has(What::Deploy) {
         deploy::run(&program, arguments.rounds, &arguments.instances, has_ansible)?;
+    }
+    if arguments.what.has(What::Capture) {
+        capture::run(&program, arguments.rounds, &arguments.instances)?;
     }
     if has_sessions {
         sessions::run(arguments.rounds)?;

@@ -106,6 +106,16 @@ impl Fleet {
         self.data().join("foreman/site.git")
     }
 
+    /// The files that people change.
+    pub(crate) fn workshop(&self) -> PathBuf {
+        self.data().join("foreman/workshop/site")
+    }
+
+    /// What became of the changes, as JSON, newest first.
+    pub(crate) fn captures(&self) -> anyhow::Result<String> {
+        self.flotilla(&["captures", "--json", "--limit", "1000"]).output()
+    }
+
     /// The files of the slot in service of an instance.
     pub(crate) fn slot(&self, instance: &str) -> anyhow::Result<PathBuf> {
         let text = self.flotilla(&["status", "--json"]).output()?;

@@ -7,6 +7,8 @@ cp -a "$programs" "$debian/root/.cargo/bin"
 if [ -d /usr/local/share/ca-certificates ]; then
 	cp -r /usr/local/share/ca-certificates/. "$debian/usr/local/share/ca-certificates/"
 fi
+# Debian's installer writes it, debootstrap does not; without it chromedriver finds no Chromium.
+echo '127.0.0.1 localhost' >"$debian/etc/hosts"
 git clone --quiet --no-hardlinks . "$debian/root/flotilla"
 if [ "$what" = uncommitted ]; then
 	# Files that are removed but not committed are named, too.
