@@ -7,11 +7,11 @@ use anyhow::bail;
 use serde_json::Value;
 
 use super::clock::sleep;
-use super::commit::PROBE_PATH;
+use super::commit::{Clone, PROBE_PATH};
 use super::fleet::{Fleet, Shape};
 use super::probe::watch;
 use super::statistics::{spread, table};
-use super::{machine, write};
+use super::{directory, machine, write};
 
 const ROUNDS: u32 = 5;
 const FILES: [usize; 3] = [1, 10, 1000];
@@ -22,12 +22,18 @@ const SHAPE: Shape = Shape {
     more: "[deploy]\nverify_window = \"1s\"\nprepare_timeout = \"5m\"\n\
            [database]\nmax_connections = 400\n",
 };
+/// Says which change is there.
+const PROBE: &str = "<?php\n@include __DIR__ . '/wp-content/plugins/bench/mark.php';\n";
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const POLLS_MAX: u32 = 1200;
 
 /// Measures and prints.
 pub(crate) fn run(program: &Path, rounds: Option<u32>, sizes: &[u16]) -> anyhow::Result<()> {
     let fleet = Fleet::start(program, &SHAPE)?;
+    // A program that appears beside WordPress' own would be an alarm.
+    let clone = Clone::of(&fleet.repository(), directory().join("capture-clone"))?;
+    clone.push_files(&[(PROBE_PATH.trim_start_matches('/'), PROBE)])?;
+    fleet.deploy()?;
     let mut sizes = sizes.to_vec();
     sizes.sort_unstable();
     sizes.dedup();
@@ -68,8 +74,8 @@ fn change(fleet: &Fleet, number: u32, files: usize) -> anyhow::Result<f64> {
         let path = site.join(format!("wp-content/plugins/bench/{file}.php"));
         write(&path, &format!("<?php\n// {mark}\nreturn {file};\n"))?;
     }
-    let probe = site.join(PROBE_PATH.trim_start_matches('/'));
-    write(&probe, &format!("<?php\necho '{mark}';\n"))?;
+    let last = site.join("wp-content/plugins/bench/mark.php");
+    write(&last, &format!("<?php\necho '{mark}';\n"))?;
     let captures = usize::try_from(number)?;
     let wait = || wait_deployed(fleet, captures);
     let (sight, deployed) = watch(&[fleet.address], &fleet.host, &mark, wait);

@@ -1,6 +1,6 @@
 //! What in a capture somebody should look at: changes that no plugin screen and no update makes.
 //!
-//! An alarm refuses nothing. It is told with the capture, which can be reverted.
+//! An alarm refuses nothing here. It is told with the capture, which then waits for somebody's word.
 
 use std::fmt;
 

@@ -44,9 +44,10 @@ fn list(items: &[CaptureItem], printer: &Printer) -> anyhow::Result<()> {
 
 fn row(item: &CaptureItem) -> Vec<String> {
     let record = &item.record;
+    let mut why = vec![item.reason.clone()];
     let alarms = record.alarms.iter().map(ToString::to_string);
-    let why: Vec<String> =
-        std::iter::once(item.reason.clone()).chain(alarms).filter(|one| !one.is_empty()).collect();
+    why.extend(alarms.filter(|alarm| !item.reason.contains(alarm)));
+    why.retain(|one| !one.is_empty());
     vec![
         record.number.to_string(),
         record.revision.short().to_owned(),
