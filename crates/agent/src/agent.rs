@@ -23,11 +23,11 @@ use tokio::sync::{Mutex, watch};
 use crate::Options;
 use crate::drift::restore_slot;
 use crate::foreman::{Foreman, ForemanError};
-use crate::keep::{keep_slot, watch_slot};
 use crate::prepare::{Tools, prepare, wait_until_healthy};
 use crate::receive::remove_leftovers;
 use crate::slot::{Mark, Slot};
 use crate::sync::{authenticate, sync, token_file};
+use crate::watch::watch_slot;
 
 const PREPARE_RETRY_FIRST: Duration = Duration::from_secs(1);
 const PREPARE_RETRY_MAX: Duration = Duration::from_secs(30);
@@ -162,7 +162,7 @@ impl Agent {
             let (slot, gate) = (self.slots.get(name).clone(), Arc::clone(self.gates.get(name)));
             let restoring = restore_slot(slot.clone(), Arc::clone(&gate), tasks.stopping());
             tasks.spawn("restore_slot", restoring);
-            tasks.spawn("keep_slot", keep_slot(slot.clone(), gate, tasks.stopping()));
+            tasks.spawn("keep_slot", slot.server.clone().keep(gate, tasks.stopping()));
             tasks.spawn("hide_private_media", slot.server.hide_private_media(tasks.stopping()));
         }
         // Before the first report: one that says "nothing is ready yet" would take an instance out

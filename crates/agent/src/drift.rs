@@ -51,13 +51,14 @@ async fn restore(slot: &Slot, mark: &Mark, differences: &[Difference]) {
         paths = paths.join(", "),
         "Code of a slot was changed from outside, and is restored"
     );
-    let restored = async {
-        let changed = slot.worktree().checkout(&mark.revision, &slot.kept()).await;
-        let changed = changed.map_err(|error| chain(&error))?;
-        let touched: Vec<PathBuf> = changed.written.into_iter().chain(changed.removed).collect();
-        forget_scripts(slot, &touched).await.map_err(|error| chain(&error))
-    };
-    if let Err(error) = restored.await {
-        tracing::error!(slot = slot.name.as_str(), error, "A slot cannot be restored");
+    match slot.worktree().checkout(&mark.revision, &slot.kept()).await {
+        Ok(changed) => {
+            let touched = changed.written.into_iter().chain(changed.removed);
+            forget_scripts(slot, &touched.collect::<Vec<PathBuf>>()).await;
+        }
+        Err(error) => {
+            let error = chain(&error);
+            tracing::error!(slot = slot.name.as_str(), error, "A slot cannot be restored");
+        }
     }
 }

@@ -6,11 +6,11 @@
 pub mod agent;
 mod drift;
 pub mod foreman;
-mod keep;
 pub mod prepare;
 pub mod receive;
 pub mod slot;
 mod sync;
+mod watch;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -7,7 +7,6 @@ use flotilla_core::api::SlotSettings;
 use flotilla_core::error::chain;
 use flotilla_core::id::Revision;
 use flotilla_core::table::REVISION_HEADER;
-use flotilla_host::fastcgi::FastCgiError;
 use flotilla_host::files::FileError;
 use flotilla_host::git::{Git, GitError};
 use flotilla_host::unit::UnitError;
@@ -152,8 +151,7 @@ async fn clear_scratch(slot: &Slot) {
             error = chain(&error),
             "The slot's scratch cannot be emptied; its processes are started anew"
         );
-        drop(slot.server.unit.stop().await);
-        drop(slot.server.unit.start().await);
+        start_anew(slot).await;
     }
 }
 
@@ -248,20 +246,30 @@ async fn warm(slot: &Slot, tools: Tools<'_>, touched: &[PathBuf]) {
                 error = chain(&error),
                 "The slot cannot be warmed; its processes are started anew"
             );
-            drop(slot.server.unit.stop().await);
-            drop(slot.server.unit.start().await);
+            start_anew(slot).await;
         }
     }
 }
 
 /// Has opcache forget scripts that changed.
-///
-/// # Errors
-/// php-fpm does not do it.
-pub(crate) async fn forget_scripts(slot: &Slot, touched: &[PathBuf]) -> Result<(), FastCgiError> {
+pub(crate) async fn forget_scripts(slot: &Slot, touched: &[PathBuf]) {
     let request = Warm { invalidate: names(touched), compile: Vec::new() };
     let body = serde_json::to_vec(&request).unwrap_or_default();
-    slot.server.run_script("warm.php", &body, WARM_TIMEOUT).await.map(drop)
+    if let Err(error) = slot.server.run_script("warm.php", &body, WARM_TIMEOUT).await {
+        // Without it the slot would go on running what it has cached.
+        tracing::warn!(
+            slot = slot.name.as_str(),
+            error = chain(&error),
+            "PHP does not forget what was changed; the slot's processes are started anew"
+        );
+        start_anew(slot).await;
+    }
+}
+
+/// Whoever keeps the slot's processes goes on when this fails.
+async fn start_anew(slot: &Slot) {
+    drop(slot.server.unit.stop().await);
+    drop(slot.server.unit.start().await);
 }
 
 /// Names files, whatever their ends are: a site may include a `.inc` or a `.phtml`.

@@ -43,12 +43,9 @@ pub const JOIN_TOKENS_PATH: &str = "/v1/join-tokens";
 /// `POST`: [`RotateRequest`] → [`RotationStatus`]; `GET`: → [`RotationStatus`].
 pub const ROTATIONS_PATH: &str = "/v1/secrets/rotations";
 
-/// `GET`: → list of [`CaptureItem`], newest first.
+/// `GET`: → list of [`CaptureItem`], newest first; `POST /v1/captures/{number}/{verdict}` with a
+/// [`Verdict`]: [`CaptureVerdict`] → [`CaptureItem`].
 pub const CAPTURES_PATH: &str = "/v1/captures";
-/// `POST /v1/captures/{number}/approve`: [`CaptureVerdict`] → [`CaptureItem`].
-pub const APPROVE: &str = "approve";
-/// `POST /v1/captures/{number}/revert`: [`CaptureVerdict`] → [`CaptureItem`].
-pub const REVERT: &str = "revert";
 /// `GET ?limit=&path=&patch=`: → list of [`HistoryItem`], newest first.
 pub const HISTORY_PATH: &str = "/v1/history";
 /// `GET ?path=`: → list of [`BlameLine`].
@@ -62,6 +59,27 @@ pub struct CaptureItem {
     pub record: CaptureRecord,
     /// Why it waits or failed; empty when it does neither.
     pub reason: String,
+}
+
+/// What somebody decides about a capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It may go to the instances.
+    Approve,
+    /// It is undone.
+    Revert,
+}
+
+impl Verdict {
+    /// Returns the word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Revert => "revert",
+        }
+    }
 }
 
 /// Says who decides about a capture.

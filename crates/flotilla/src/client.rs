@@ -7,7 +7,7 @@ use flotilla_core::api::{
     BLAME_PATH, BlameLine, CAPTURES_PATH, CaptureItem, CaptureVerdict, DEPLOYS_PATH, DeployRecord,
     DeployReply, DeployRequest, HISTORY_PATH, HistoryItem, Inventory, ROLLBACK_PATH,
     ROTATIONS_PATH, Resize, RollbackRequest, RotateRequest, RotationStatus, SIZE_PATH, STATUS_PATH,
-    Status,
+    Status, Verdict,
 };
 use flotilla_core::capture::CaptureNumber;
 use flotilla_core::error::Failure;
@@ -83,10 +83,10 @@ impl Client {
     pub(crate) async fn decide(
         &self,
         number: CaptureNumber,
-        verdict: &str,
+        verdict: Verdict,
         by: &CaptureVerdict,
     ) -> Result<CaptureItem, Failure> {
-        let url = format!("{}/{number}/{verdict}", self.url(CAPTURES_PATH));
+        let url = format!("{}/{number}/{}", self.url(CAPTURES_PATH), verdict.as_str());
         self.send(self.http.post(url).json(by)).await
     }
 

@@ -124,8 +124,7 @@ impl Deploys {
     /// Whether a revision is what serves.
     #[must_use]
     pub fn is_serving(&self, revision: &Revision) -> bool {
-        let snapshot = self.engine.snapshots().borrow().clone();
-        snapshot.fleet.serving_release().is_some_and(|release| release.revision == *revision)
+        self.serving().as_ref() == Some(revision)
     }
 
     /// Returns the revision that serves; `None` before the first release.
@@ -151,15 +150,14 @@ impl Deploys {
     /// # Errors
     /// Nothing serves yet, or the fleet refuses.
     pub async fn again(&self, author: &str) -> Result<Started, Failure> {
-        let serving = self.engine.snapshots().borrow().fleet.serving_release().cloned();
-        let Some(release) = serving else {
+        let Some(serving) = self.serving() else {
             return Err(Failure::new(ErrorKind::Refused, "no release serves yet"));
         };
         let order = Order {
             author: author.to_owned(),
             is_forced: true,
             waits: true,
-            ..self.order(&release.revision).await?
+            ..self.order(&serving).await?
         };
         self.start(order).await
     }
@@ -230,13 +228,7 @@ impl Deploys {
 
     /// Finds the newest release that settled and is not the one that serves.
     async fn previous(&self) -> Result<Revision, Failure> {
-        let serving = self
-            .engine
-            .snapshots()
-            .borrow()
-            .fleet
-            .serving_release()
-            .map(|one| one.revision.clone());
+        let serving = self.serving();
         let history = self
             .store
             .deploys(HISTORY_MAX)

@@ -8,6 +8,7 @@ mod bring;
 mod desk;
 mod door;
 pub mod routes;
+mod wishes;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use flotilla_core::api::{CaptureItem, SlotSettings};
 use flotilla_core::capture::rest::{Limits, Rest};
 use flotilla_core::capture::{CaptureNumber, CaptureRecord, CaptureState, shown};
 use flotilla_core::config::CaptureMode;
-use flotilla_core::error::{ErrorKind, Failure, chain};
+use flotilla_core::error::chain;
 use flotilla_core::id::Revision;
 use flotilla_host::files::{Access, FileError, read_json, write_atomic, write_json};
 use flotilla_host::git::{Git, Worktree};
@@ -26,11 +27,11 @@ use flotilla_host::ownership::owner;
 use flotilla_host::session_gateway::SessionGateway;
 use flotilla_host::unit::UnitError;
 use flotilla_host::web_server::{Plan, RenderError, WebServer};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::desk::{Note, Verdict};
+use self::desk::Note;
 use self::door::Door;
 use crate::capture::{self, CaptureError, Captures, Look, Request};
 use crate::clock;
@@ -39,6 +40,8 @@ use crate::place::Place;
 use crate::repository::Author;
 use crate::settings::digest;
 use crate::store::{Store, StoreError};
+
+pub use wishes::{Handle, Wishes, handle};
 
 /// How often files are looked at while somebody may be changing them.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -53,8 +56,6 @@ const SITE_INTERVAL: Duration = Duration::from_millis(500);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How many of the newest captures can be on their way.
 const LOOKED_AT_MAX: u32 = 50;
-/// How many wishes wait.
-const WISHES_MAX: usize = 16;
 
 /// What the workshop is made of.
 #[derive(Debug, Clone)]
@@ -105,51 +106,6 @@ pub enum WorkshopError {
     #[error("cannot keep people out of the workshop")]
     Door(#[source] std::io::Error),
 }
-
-/// What somebody wants of the workshop, and where the answer goes.
-#[derive(Debug)]
-struct Wish {
-    verdict: Verdict,
-    number: CaptureNumber,
-    author: Author,
-    answer: oneshot::Sender<Result<(), Failure>>,
-}
-
-/// The way to a workshop that runs.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    wishes: mpsc::Sender<Wish>,
-}
-
-impl Handle {
-    async fn wish(
-        &self,
-        verdict: Verdict,
-        number: CaptureNumber,
-        author: Author,
-    ) -> Result<(), Failure> {
-        let (answer, answered) = oneshot::channel();
-        let away = || {
-            Failure::new(ErrorKind::Unavailable, "the workshop does not run").with_hint(
-                "`capture.mode` in flotilla.toml may be `off`; `flotilla logs foreman` tells more",
-            )
-        };
-        let wish = Wish { verdict, number, author, answer };
-        self.wishes.send(wish).await.map_err(|_gone| away())?;
-        answered.await.map_err(|_gone| away())?
-    }
-}
-
-/// Makes the way to a workshop, and what it takes wishes from.
-#[must_use]
-pub fn handle() -> (Handle, Wishes) {
-    let (sender, receiver) = mpsc::channel(WISHES_MAX);
-    (Handle { wishes: sender }, Wishes(receiver))
-}
-
-/// What a workshop takes wishes from.
-#[derive(Debug)]
-pub struct Wishes(mpsc::Receiver<Wish>);
 
 struct Workshop {
     options: Options,
@@ -247,10 +203,11 @@ async fn keep(
     workshop.start(&server, settings).await?;
     let served = tokio::join!(
         sessions.keep(stopping.clone()),
+        server.clone().keep(Arc::new(Mutex::new(true)), stopping.clone()),
         server.hide_private_media(stopping.clone()),
         workshop.work(wishes, stopping),
     );
-    served.2
+    served.3
 }
 
 fn plan(options: &Options, sessions: &SessionGateway) -> Plan {
@@ -307,7 +264,7 @@ impl Workshop {
         loop {
             let wish = tokio::select! {
                 () = stopping.cancelled() => return Ok(()),
-                wish = wishes.0.recv() => wish,
+                wish = wishes.next() => wish,
                 () = tokio::time::sleep(interval) => None,
             };
             if let Some(wish) = wish {
@@ -335,8 +292,9 @@ impl Workshop {
     }
 
     async fn go_on(&mut self) -> Result<(), WorkshopError> {
-        let Some(server) = &self.server else { return self.follow().await };
-        keep_server(server).await?;
+        if self.server.is_none() {
+            return self.follow().await;
+        }
         self.read_desk().await;
         match self.captures.look().await? {
             Look::Clean => self.trouble.clear(),
@@ -501,17 +459,6 @@ impl Workshop {
             tracing::error!(error = chain(&error), "The foreman's store failed");
         }
     }
-}
-
-async fn keep_server(server: &WebServer) -> Result<(), WorkshopError> {
-    if server.has_lost_media() {
-        tracing::warn!("The workshop has lost its media and starts anew");
-        server.unit.stop().await?;
-    }
-    if server.unit.start().await? {
-        tracing::warn!("The workshop's processes had died and were started anew");
-    }
-    Ok(())
 }
 
 async fn item(store: &Store, record: CaptureRecord) -> Result<CaptureItem, StoreError> {

@@ -2,6 +2,7 @@
 //!
 //! The processes are a unit: they outlive whoever started them, and are found again.
 
+mod keep;
 mod private_media;
 mod render;
 
@@ -181,8 +182,7 @@ impl WebServer {
     }
 
     /// Whether its processes have a mount of the media that is gone.
-    #[must_use]
-    pub fn has_lost_media(&self) -> bool {
+    fn has_lost_media(&self) -> bool {
         let pid = self.unit.holder().ok().flatten();
         pid.is_some_and(|pid| self.plan.media.is_lost_to(pid.as_raw()))
     }

@@ -1,6 +1,6 @@
 //! `flotilla captures`: what people changed in the workshop, and what becomes of it.
 
-use flotilla_core::api::{APPROVE, CaptureItem, CaptureVerdict, REVERT};
+use flotilla_core::api::{CaptureItem, CaptureVerdict, Verdict};
 use flotilla_core::capture::CaptureNumber;
 
 use super::deploy::author;
@@ -17,8 +17,10 @@ pub(crate) async fn run(
     let client = site.client()?;
     let (number, verdict, done) = match command {
         None => return list(&client.captures(limit).await?, printer),
-        Some(Captures::Approve { number }) => (number, APPROVE, "is on its way to all instances"),
-        Some(Captures::Revert { number }) => (number, REVERT, "is undone"),
+        Some(Captures::Approve { number }) => {
+            (number, Verdict::Approve, "is on its way to all instances")
+        }
+        Some(Captures::Revert { number }) => (number, Verdict::Revert, "is undone"),
     };
     let by = CaptureVerdict { author: author() };
     let item = client.decide(CaptureNumber(number), verdict, &by).await?;

@@ -1,12 +1,12 @@
 //! The way of a capture: into the branch, into a deploy, and to the word what became of it.
 
+use flotilla_core::api::Verdict;
 use flotilla_core::capture::{CaptureNumber, CaptureRecord, CaptureState};
 use flotilla_core::config::CaptureMode;
 use flotilla_core::deploy::{Cause, Outcome};
 use flotilla_core::error::{ErrorKind, Failure, chain};
 use flotilla_core::id::Revision;
 
-use super::desk::Verdict;
 use super::{Workshop, WorkshopError};
 use crate::capture::CaptureError;
 use crate::clock;

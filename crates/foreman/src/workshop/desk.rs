@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use flotilla_core::api::Verdict;
 use flotilla_core::capture::CaptureNumber;
 use nix::libc;
 use serde::Deserialize;
@@ -16,16 +17,6 @@ const NOTE_BYTES_MAX: u64 = 4096;
 /// How many notes are read at a time; what is beyond is read the next time.
 const NOTES_MAX: usize = 1000;
 const NAME_CHARACTERS_MAX: usize = 100;
-
-/// What somebody decides about a capture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Verdict {
-    /// It may go to the instances.
-    Approve,
-    /// It is undone.
-    Revert,
-}
 
 /// A note.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,11 +3,10 @@
 use axum::extract::{Path, Query, State};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use flotilla_core::api::{CAPTURES_PATH, CaptureItem, CaptureVerdict};
+use flotilla_core::api::{CAPTURES_PATH, CaptureItem, CaptureVerdict, Verdict};
 use flotilla_core::capture::CaptureNumber;
 use serde::Deserialize;
 
-use super::desk::Verdict;
 use super::{Handle, item};
 use crate::api::Answer;
 use crate::auth::Identity;
