@@ -64,12 +64,7 @@ async fn what_people_change_in_wp_admin_reaches_every_instance() {
     person.deletes_the_plugin().await;
     person.breaks_the_site_and_undoes_it().await;
 
-    load.more(20).await.unwrap();
-    let exchanges = load.end().await;
-    println!("{:?}", tally(&exchanges));
-    let failed = failed(&exchanges);
-    assert!(failed.is_empty(), "{} requests failed, such as {:?}", failed.len(), failed.first());
-    assert!(orders::check(&fleet, &exchanges).await.unwrap() > 0);
+    customers_noticed_nothing(&fleet, load).await;
 
     person.is_served_by_the_fleet_while_the_workshop_is_away().await;
     a_push_and_a_change_of_files_are_merged(&fleet).await;
@@ -134,12 +129,7 @@ async fn an_update_of_wordpress_upgrades_the_database_under_a_hold() {
     std::fs::remove_file(workshop(&fleet).join(".maintenance")).unwrap();
     captured(&fleet, CaptureState::Deployed).await;
 
-    load.more(20).await.unwrap();
-    let exchanges = load.end().await;
-    println!("{:?}", tally(&exchanges));
-    let failed = failed(&exchanges);
-    assert!(failed.is_empty(), "{} requests failed, such as {:?}", failed.len(), failed.first());
-    assert!(orders::check(&fleet, &exchanges).await.unwrap() > 0);
+    customers_noticed_nothing(&fleet, load).await;
     let history: Vec<HistoryItem> = json(&fleet, &["history", "--json"]).await;
     assert_eq!(history.len(), 2, "an update is one commit: {history:?}");
     assert!(history[0].subject.starts_with("Update WordPress 6.1.9 → "), "{history:?}");
@@ -341,6 +331,15 @@ async fn what_changes_on_an_instance_is_restored(fleet: &Fleet) {
     everywhere(fleet, "/wp-content/plugins/evil.txt", |status, _| status != 200).await;
     let logs = fleet.run(&["logs", "web-1"]).await.unwrap().ok().unwrap();
     assert!(logs.stdout.contains("was changed from outside"), "{}", logs.stdout);
+}
+
+async fn customers_noticed_nothing(fleet: &Fleet, load: Load) {
+    load.more(20).await.unwrap();
+    let exchanges = load.end().await;
+    println!("{:?}", tally(&exchanges));
+    let failed = failed(&exchanges);
+    assert!(failed.is_empty(), "{} requests failed, such as {:?}", failed.len(), failed.first());
+    assert!(orders::check(fleet, &exchanges).await.unwrap() > 0);
 }
 
 /// Writes a file in the workshop as PHP's user.
