@@ -11,7 +11,6 @@
 namespace Flotilla;
 
 require_once __DIR__ . '/refused.php';
-require_once __DIR__ . '/trial.php';
 require_once __DIR__ . '/uploads.php';
 require_once __DIR__ . '/workshop.php';
 
@@ -21,13 +20,17 @@ require_once __DIR__ . '/workshop.php';
 	}
 
 	// WordPress makes hooks of what it finds here.
-	$classes = array( Uploads::class, Refused::class );
+	$all = array( array( Uploads::class, Uploads::HOOKS ), array( Refused::class, Refused::HOOKS ) );
 	if ( '' !== FLOTILLA_WORKSHOP_KEY ) {
-		$classes[] = Workshop::class;
-		$classes[] = Trial::class;
+		$all[] = array( Workshop::class, Workshop::HOOKS );
+		if ( FLOTILLA_IS_WORKSHOP ) {
+			require_once __DIR__ . '/trial.php';
+			$all[] = array( Workshop::class, Workshop::WORKSHOP_HOOKS );
+			$all[] = array( Trial::class, Trial::HOOKS );
+		}
 	}
-	foreach ( $classes as $class ) {
-		foreach ( $class::HOOKS as $hook => list( $priority, $method, $accepted_args ) ) {
+	foreach ( $all as list( $class, $hooks ) ) {
+		foreach ( $hooks as $hook => list( $priority, $method, $accepted_args ) ) {
 			$GLOBALS['wp_filter'][ $hook ][ $priority ][] = array(
 				'function'      => array( $class, $method ),
 				'accepted_args' => $accepted_args,

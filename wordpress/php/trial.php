@@ -13,7 +13,7 @@
 namespace Flotilla;
 
 final class Trial {
-	/** Where WordPress is told: hook => priority, method, arguments. */
+	/** Where WordPress is told in the workshop: hook => priority, method, arguments. */
 	const HOOKS = array(
 		'pre_update_option_active_plugins' => array( PHP_INT_MAX, 'before_plugins', 2 ),
 		'pre_update_option_stylesheet'     => array( PHP_INT_MAX, 'before_theme', 2 ),
@@ -47,7 +47,7 @@ final class Trial {
 	 */
 	public static function before_plugins( $value, $old ) {
 		$added = array_diff( (array) $value, (array) $old );
-		if ( FLOTILLA_IS_WORKSHOP && array() !== $added ) {
+		if ( array() !== $added ) {
 			self::refuse_unless_well( array( 'active_plugins' => $value ), 'The plugin is not activated' );
 		}
 		return $value;
@@ -61,7 +61,7 @@ final class Trial {
 	 * @return mixed
 	 */
 	public static function before_theme( $value, $old ) {
-		if ( FLOTILLA_IS_WORKSHOP && $value !== $old && is_string( $value ) ) {
+		if ( $value !== $old && is_string( $value ) ) {
 			$theme = array( 'stylesheet' => $value, 'template' => wp_get_theme( $value )->get_template() );
 			self::refuse_unless_well( $theme, 'The theme is not activated' );
 		}
@@ -146,7 +146,7 @@ final class Trial {
 	 * @return mixed
 	 */
 	private static function tried( $name, $value ) {
-		if ( ! FLOTILLA_IS_WORKSHOP || empty( $_GET[ self::PARAMETER ] ) ) {
+		if ( empty( $_GET[ self::PARAMETER ] ) ) {
 			return $value;
 		}
 		if ( null === self::$tried ) {

@@ -14,24 +14,28 @@
 namespace Flotilla;
 
 final class Workshop {
-	/** Where WordPress is told: hook => priority, method, arguments. */
+	/** Where WordPress is told, on instances as well: hook => priority, method, arguments. */
 	const HOOKS = array(
 		'plugins_loaded'               => array( PHP_INT_MIN, 'begin', 0 ),
 		'set_current_user'             => array( PHP_INT_MIN, 'meet', 0 ),
-		'init'                         => array( PHP_INT_MIN, 'settle', 0 ),
 		'clear_auth_cookie'            => array( 10, 'forget', 0 ),
 		'file_mod_allowed'             => array( PHP_INT_MAX, 'allow', 2 ),
 		'admin_init'                   => array( PHP_INT_MIN, 'refuse', 0 ),
 		'upgrader_pre_download'        => array( PHP_INT_MIN, 'refuse_download', 1 ),
-		'pre_option_db_version'        => array( PHP_INT_MAX, 'pin_database', 1 ),
 		'admin_post_flotilla_capture'  => array( 10, 'ask', 0 ),
 		'admin_post_flotilla_captures' => array( 10, 'show_alone', 0 ),
-		'wp_php_error_message'         => array( PHP_INT_MAX, 'show_way_out', 1 ),
-		'pre_option_active_plugins'    => array( PHP_INT_MAX, 'leave_out_plugins', 1 ),
-		'pre_option_template'          => array( PHP_INT_MAX, 'leave_out_theme', 1 ),
-		'pre_option_stylesheet'        => array( PHP_INT_MAX, 'leave_out_theme', 1 ),
 		'admin_notices'                => array( 10, 'show', 0 ),
 		'network_admin_notices'        => array( 10, 'show', 0 ),
+	);
+
+	/** Where WordPress is told in the workshop. */
+	const WORKSHOP_HOOKS = array(
+		'init'                      => array( PHP_INT_MIN, 'settle', 0 ),
+		'pre_option_db_version'     => array( PHP_INT_MAX, 'pin_database', 1 ),
+		'wp_php_error_message'      => array( PHP_INT_MAX, 'show_way_out', 1 ),
+		'pre_option_active_plugins' => array( PHP_INT_MAX, 'leave_out_plugins', 1 ),
+		'pre_option_template'       => array( PHP_INT_MAX, 'leave_out_theme', 1 ),
+		'pre_option_stylesheet'     => array( PHP_INT_MAX, 'leave_out_theme', 1 ),
 	);
 
 	/** The name of the cookie that leads to the workshop. */
@@ -147,8 +151,7 @@ final class Workshop {
 	 * Sends those back to the fleet who have no business in the workshop any more.
 	 */
 	public static function settle() {
-		if ( FLOTILLA_IS_WORKSHOP && isset( $_COOKIE[ self::COOKIE ] )
-			&& ! self::may_change_code( wp_get_current_user() ) ) {
+		if ( isset( $_COOKIE[ self::COOKIE ] ) && ! self::may_change_code( wp_get_current_user() ) ) {
 			self::forget();
 		}
 	}
@@ -206,8 +209,7 @@ final class Workshop {
 	 * @return mixed
 	 */
 	public static function pin_database( $value ) {
-		$is_page = FLOTILLA_IS_WORKSHOP && 'cli' !== PHP_SAPI;
-		return $is_page && isset( $GLOBALS['wp_db_version'] ) ? (string) $GLOBALS['wp_db_version'] : $value;
+		return 'cli' !== PHP_SAPI && isset( $GLOBALS['wp_db_version'] ) ? (string) $GLOBALS['wp_db_version'] : $value;
 	}
 
 	/**
@@ -219,6 +221,9 @@ final class Workshop {
 		$what = isset( $_POST['what'] ) ? sanitize_key( wp_unslash( $_POST['what'] ) ) : '';
 		if ( ! self::may_change_code( $user ) || ! in_array( $what, array( 'approve', 'revert' ), true ) ) {
 			wp_die( 'You may not decide about changes of code.', '', array( 'response' => 403 ) );
+		}
+		if ( ! FLOTILLA_IS_WORKSHOP ) {
+			wp_die( esc_html( self::away() ), '', array( 'response' => 503, 'back_link' => true ) );
 		}
 		$number = isset( $_POST['capture'] ) ? absint( $_POST['capture'] ) : 0;
 		self::write( $user, array( 'ask' => $what, 'capture' => $number ) );
@@ -292,7 +297,7 @@ final class Workshop {
 	 * @return string
 	 */
 	public static function show_way_out( $message ) {
-		if ( ! FLOTILLA_IS_WORKSHOP || ! isset( $_COOKIE[ self::COOKIE ] ) ) {
+		if ( ! isset( $_COOKIE[ self::COOKIE ] ) ) {
 			return $message;
 		}
 		return $message . sprintf(
@@ -329,7 +334,7 @@ final class Workshop {
 	private static function is_way_out() {
 		$action = isset( $_REQUEST['action'] ) ? $_REQUEST['action'] : '';
 		$script = isset( $_SERVER['SCRIPT_NAME'] ) ? (string) $_SERVER['SCRIPT_NAME'] : '';
-		return FLOTILLA_IS_WORKSHOP && in_array( $action, array( 'flotilla_capture', 'flotilla_captures' ), true )
+		return in_array( $action, array( 'flotilla_capture', 'flotilla_captures' ), true )
 			&& '/wp-admin/admin-post.php' === substr( $script, -24 );
 	}
 
