@@ -104,6 +104,10 @@ final class Workshop {
 		if ( self::$door ) {
 			flock( self::$door, LOCK_SH );
 		}
+		if ( self::is_way_out() && ! defined( 'WPMU_PLUGIN_DIR' ) ) {
+			// Must-use plugins may be what is broken, too.
+			define( 'WPMU_PLUGIN_DIR', '/srv/flotilla/none' );
+		}
 	}
 
 	/**

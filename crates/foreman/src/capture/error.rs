@@ -140,7 +140,9 @@ impl CaptureError {
                 ErrorKind::Refused,
                 "undo the later changes of these files first, or change them by hand".to_owned(),
             ),
-            Self::NoSuchCapture(_) => (ErrorKind::Usage, "look at the list of captures".to_owned()),
+            Self::NoSuchCapture(_) => {
+                (ErrorKind::Usage, "`flotilla captures` lists them".to_owned())
+            }
             Self::NotBroughtIn { .. } => {
                 (ErrorKind::Refused, "there is nothing to undo in the branch".to_owned())
             }

@@ -63,6 +63,7 @@ async fn what_people_change_in_wp_admin_reaches_every_instance() {
     person.edits_the_theme().await;
     person.deletes_the_plugin().await;
     person.breaks_the_site_and_undoes_it().await;
+    person.breaks_wp_admin_and_undoes_it().await;
 
     customers_noticed_nothing(&fleet, load).await;
 
@@ -204,6 +205,20 @@ impl<'a> Person<'a> {
         let log = "/wp-content/plugins/hand/kept.log";
         everywhere(self.fleet, log, |status, _| status != 200).await;
         assert_eq!(newest(self.fleet).await.subject, "Delete plugin hand");
+    }
+
+    /// wp-admin itself is dead; its error page leads to one that needs nothing of the site's own.
+    async fn breaks_wp_admin_and_undoes_it(&self) {
+        put(self.fleet, "wp-content/mu-plugins/dead.php", "<?php a_function_that_is_nowhere();");
+        captured(self.fleet, CaptureState::Failed).await;
+        self.open("index.php").await;
+        self.browser.click("a[href*='action=flotilla_captures']").await.unwrap();
+        self.browser.click(".flotilla-notice button[value=revert]").await.unwrap();
+        captured(self.fleet, CaptureState::Reverted).await;
+        self.fleet.whole(INSTANCES.into()).await.unwrap();
+        workshop_has(self.fleet, "wp-content/mu-plugins/dead.php", false).await;
+        self.open("index.php").await;
+        self.browser.text("#wpadminbar").await.unwrap();
     }
 
     async fn breaks_the_site_and_undoes_it(&self) {
